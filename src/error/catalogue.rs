@@ -1,0 +1,317 @@
+//! The catalogue of faults: every id ever given out, its stage, its wording and its remedy.
+//!
+//! Numbers are frozen: a retired one stays as a comment and is never used again. A test compares
+//! this table with `docs/errors.md`.
+
+use std::fmt;
+
+/// Whose fault a failure is; decides the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A setting is wrong.
+    Settings,
+    /// A file of certificates or keys is wrong.
+    Material,
+    /// This machine lacks something: a port, a folder, a permission.
+    Machine,
+    /// The network between here and the backend.
+    Network,
+    /// The TLS handshake or a certificate of the peer.
+    Tls,
+    /// The backend answered, and refused.
+    Backend,
+    /// A demo or a drain lost or left records.
+    Loss,
+    /// The command line.
+    Usage,
+    /// skytls itself.
+    Bug,
+}
+
+/// Where on the way from the settings to the backend something failed, in the order of the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Reading the command line.
+    Usage,
+    /// Reading `agent.config`, the environment and overrides.
+    Settings,
+    /// Reading certificates and keys.
+    Files,
+    /// Setting OpenSSL up.
+    OpenSsl,
+    /// Opening a listener for local agents.
+    Listen,
+    /// Looking the backend's name up.
+    Dns,
+    /// Connecting to the backend.
+    Tcp,
+    /// The TLS handshake.
+    Tls,
+    /// The peer's certificate.
+    Certificate,
+    /// Agreeing on HTTP/2.
+    Alpn,
+    /// The HTTP/2 connection.
+    Http2,
+    /// A call to the backend.
+    Grpc,
+    /// Queueing and delivering records.
+    Uplink,
+    /// None of these: a fault of skytls.
+    Internal,
+}
+
+macro_rules! catalogue {
+    ($($name:ident = $number:literal, $kind:ident, $stage:ident, $title:literal, $remedy:literal;)*) => {
+        /// An entry of the catalogue; `docs/errors.md` explains each one.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        #[repr(u16)]
+        pub enum Code {
+            $(#[doc = $title] $name = $number,)*
+        }
+
+        impl Code {
+            /// Every entry, in the order of the numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Whose fault it is.
+            pub fn kind(self) -> Kind {
+                match self { $(Self::$name => Kind::$kind,)* }
+            }
+
+            /// Where on the way it happens.
+            pub fn stage(self) -> Stage {
+                match self { $(Self::$name => Stage::$stage,)* }
+            }
+
+            /// What failed, as one clause.
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)* }
+            }
+
+            /// What to do when nothing more is known about the case.
+            pub fn remedy(self) -> &'static str {
+                match self { $(Self::$name => $remedy,)* }
+            }
+        }
+    };
+}
+
+catalogue! {
+    // 1xx: settings
+    ConfigUnreadable = 101, Settings, Settings, "the configuration file cannot be read",
+        "check the path given by --config or SW_AGENT_CONFIG and the permissions of the file";
+    ConfigNotAFile = 102, Settings, Settings, "the configuration file is not a regular file",
+        "name the file itself, for example config/agent.config";
+    ConfigNotText = 103, Settings, Settings, "the configuration file is not UTF-8 text",
+        "save the file as UTF-8 without other bytes";
+    ConfigTooLarge = 104, Settings, Settings, "the configuration file is too large",
+        "check that the right file was named: an agent.config has a few hundred short lines";
+    BadEscape = 105, Settings, Settings, "a \\u escape in the configuration file is malformed",
+        "write \\u and four hexadecimal digits, and double every backslash that is meant as one";
+    PlaceholderCycle = 106, Settings, Settings, "placeholders refer to each other in a circle",
+        "break the circle: give one of the names a literal value";
+    PlaceholderTooLarge = 107, Settings, Settings, "a placeholder expands to too much text",
+        "shorten the values that the placeholder refers to";
+    BadValue = 110, Settings, Settings, "a setting has a value of the wrong form",
+        "correct the value";
+    OutOfRange = 111, Settings, Settings, "a setting is outside its range",
+        "choose a value within the range";
+    UnknownKey = 112, Settings, Settings, "there is no such setting",
+        "see `skytls config` for the list of settings";
+    NotBuiltYet = 113, Settings, Settings, "this version does not implement the setting yet",
+        "remove the setting, or wait for the version that implements it: ignoring it silently could be unsafe";
+    BadBackend = 114, Settings, Settings, "a backend address is malformed",
+        "write host:port or [v6]:port, several of them separated by commas";
+    BackendMissing = 115, Settings, Settings, "no backend is set",
+        "set collector.backend_service, for example by SW_AGENT_COLLECTOR_BACKEND_SERVICES=oap:11800";
+    BadListen = 116, Settings, Settings, "a listen address is malformed",
+        "write host:port, for example 127.0.0.1:11800";
+    ListenRemote = 117, Settings, Settings, "the relay would accept plaintext from other machines",
+        "listen on a loopback address; other machines need relay.allow_remote and the listener's own TLS";
+    BackendIsListener = 118, Settings, Settings, "the backend is the relay itself",
+        "name the real backend in collector.backend_service or relay.backend_service";
+    TlsRequired = 119, Settings, Settings, "TLS is required, but the settings mean plaintext",
+        "put the CA at agent.ssl_trusted_ca_path, or set agent.force_tls=true to use the system's trust";
+    IdentityWithoutTls = 120, Settings, Settings, "a client certificate is set, but TLS is off",
+        "put the CA at agent.ssl_trusted_ca_path, or set agent.force_tls=true to use the system's trust";
+    HalfIdentity = 121, Settings, Settings, "only one of client key and client certificate is set",
+        "set both agent.ssl_key_path and agent.ssl_cert_chain_path, or neither";
+    TlsSettingWithoutTls = 122, Settings, Settings, "a TLS setting is set, but TLS is off",
+        "put the CA at agent.ssl_trusted_ca_path, or set agent.force_tls=true, or remove the setting";
+    TokenOverPlaintext = 123, Settings, Settings, "the token would travel in plaintext to another machine",
+        "turn TLS on, or accept the risk with agent.allow_plaintext_token=true";
+    BadServerName = 124, Settings, Settings, "the server name cannot be verified",
+        "set agent.ssl_server_name to the DNS name or IP address in the backend's certificate";
+
+    // 2xx: files of certificates and keys
+    FileMissing = 201, Material, Files, "the file does not exist",
+        "check the path: relative ones and those of the form /ca/ca.crt are looked up in the agent folder";
+    FileUnreadable = 202, Material, Files, "the file cannot be read",
+        "give the user that runs skytls permission to read it";
+    FileNotRegular = 203, Material, Files, "the path is not a regular file",
+        "name a file, not a folder or a device";
+    FileEmpty = 204, Material, Files, "the file is empty",
+        "check that the file was written completely";
+    FileTooLarge = 205, Material, Files, "the file is too large",
+        "check that the right file was named";
+    NotRecognised = 206, Material, Files, "the file holds neither PEM nor DER",
+        "convert it to PEM; `openssl x509 -in FILE -inform DER` and `openssl pkey -in FILE` show what OpenSSL makes of it";
+    WrongType = 207, Material, Files, "the file holds something else than was asked for",
+        "check whether the paths of CA, certificate and key were exchanged";
+    Damaged = 208, Material, Files, "the file is damaged or cut off",
+        "write the file again from its source";
+    PassphraseNeeded = 209, Material, Files, "the key is encrypted and no passphrase is set",
+        "set agent.ssl_key_passphrase or agent.ssl_key_passphrase_path, or decrypt it: openssl pkey -in FILE -out FILE.plain";
+    PassphraseWrong = 210, Material, Files, "the key cannot be decrypted with the passphrase",
+        "check agent.ssl_key_passphrase; `openssl pkey -in FILE -noout` asks for it and tells whether it fits";
+    KeyMismatch = 211, Material, Files, "the private key does not belong to the certificate",
+        "use the key the certificate was requested with; compare `openssl pkey -in KEY -pubout` with `openssl x509 -in CERT -noout -pubkey`";
+    OwnExpired = 212, Material, Files, "the own certificate has expired",
+        "renew the certificate; it is read again at the next start";
+    OwnNotYetValid = 213, Material, Files, "the own certificate is not valid yet",
+        "check the clock of this machine, or wait until the certificate's notBefore";
+    CaExpired = 214, Material, Files, "a CA certificate has expired",
+        "replace the CA file: servers whose chain ends in this certificate are refused";
+    MaterialRefused = 215, Material, Files, "OpenSSL refuses the certificate or key",
+        "see the reason: a key too small for the security level needs to be re-issued";
+    CannotWrite = 220, Machine, Files, "the file cannot be written",
+        "choose another folder, or remove the files that are in the way";
+    BadHostName = 221, Settings, Files, "the name cannot stand in a certificate",
+        "give a DNS name or an IP address without port and scheme";
+
+    // 3xx: OpenSSL
+    OpenSslFailed = 301, Machine, OpenSsl, "OpenSSL cannot be set up",
+        "see OpenSSL's reason; `skytls version` shows which OpenSSL and which openssl.cnf are in use";
+    SystemTrustMissing = 302, Machine, OpenSsl, "the system's trust store cannot be read",
+        "install the distribution's CA certificates, or set SSL_CERT_FILE or agent.ssl_trusted_ca_path";
+
+    // 4xx: network
+    NameNotFound = 401, Network, Dns, "the backend's name cannot be resolved",
+        "check the name in collector.backend_service and this machine's DNS";
+    ConnectRefused = 402, Network, Tcp, "the backend refuses the connection",
+        "check that the backend runs and listens on this port";
+    ConnectTimedOut = 403, Network, Tcp, "the backend does not answer in time",
+        "check firewalls between this machine and the backend";
+    ConnectFailed = 404, Network, Tcp, "the backend cannot be reached",
+        "see the reason";
+    ConnectionLost = 405, Network, Tcp, "the connection to the backend was lost",
+        "none: skytls connects again; if it happens often, look for idle limits on the way";
+
+    // 5xx: TLS
+    HandshakeTimedOut = 501, Tls, Tls, "the TLS handshake did not finish in time",
+        "check that the port speaks TLS and that no device on the way holds the packets back";
+    PeerNotTls = 502, Tls, Tls, "the backend does not speak TLS on this port",
+        "name the backend's TLS port, or turn TLS on there (SW_RECEIVER_GRPC_SSL_ENABLED for the sharing server)";
+    NoCommonProtocol = 503, Tls, Tls, "no common TLS version",
+        "let the backend offer TLS 1.2 or newer; skytls never goes below it";
+    NoCommonCipher = 504, Tls, Tls, "no common cipher suite, group or signature algorithm",
+        "compare openssl.cnf and the agent.ssl_* policy with what the backend offers";
+    HandshakeRefused = 505, Tls, Tls, "the backend refused the TLS handshake",
+        "see the alert; the backend's log says more";
+    HandshakeClosed = 506, Tls, Tls, "the backend closed the connection during the TLS handshake",
+        "check that the port speaks TLS; a proxy that expects another server name closes like this too";
+    ClientCertificateRefused = 507, Tls, Tls, "the backend refused the client certificate",
+        "check that the backend's CA file holds the issuer of agent.ssl_cert_chain_path, and its dates";
+    ClientCertificateMissing = 508, Tls, Tls, "the backend demands a client certificate",
+        "set agent.ssl_cert_chain_path and agent.ssl_key_path";
+    HandshakeFailed = 509, Tls, Tls, "the TLS handshake failed",
+        "see OpenSSL's reason";
+    CertificateUntrusted = 510, Tls, Certificate, "the backend's certificate is not signed by a trusted CA",
+        "put the CA that issued it into agent.ssl_trusted_ca_path";
+    CertificateExpired = 511, Tls, Certificate, "a certificate of the backend's chain has expired",
+        "renew it at the backend; check the clock of this machine";
+    CertificateNotYetValid = 512, Tls, Certificate, "a certificate of the backend's chain is not valid yet",
+        "check the clock of this machine and of the one that issued the certificate";
+    NameMismatch = 513, Tls, Certificate, "the backend's certificate is for another name",
+        "set agent.ssl_server_name to a name in the certificate, or re-issue the certificate";
+    SelfSigned = 514, Tls, Certificate, "the backend's certificate is self-signed and not trusted",
+        "put this very certificate into agent.ssl_trusted_ca_path, or use one issued by a CA";
+    CertificateWeak = 515, Tls, Certificate, "a key or signature of the backend's chain is too weak",
+        "re-issue it with at least RSA 2048 or P-256 and SHA-256";
+    CertificateRefused = 516, Tls, Certificate, "the backend's certificate was refused",
+        "see OpenSSL's reason";
+    AlpnMissing = 520, Tls, Alpn, "the backend did not agree to HTTP/2",
+        "name a gRPC port; a TLS-inspecting proxy that does not know HTTP/2 looks like this too";
+
+    // 6xx: HTTP/2 and gRPC
+    Http2Failed = 601, Network, Http2, "the HTTP/2 connection failed",
+        "check that the port is a gRPC port";
+    CallFailed = 602, Backend, Grpc, "the backend refused the call",
+        "see the gRPC status";
+    MessageTooLarge = 603, Backend, Grpc, "a message is larger than 50 MiB",
+        "send smaller messages: no SkyWalking backend accepts this one";
+
+    // 7xx: local listeners
+    PortTaken = 701, Machine, Listen, "the listen address is in use",
+        "stop the other program, or choose another relay.listen";
+    ListenFailed = 702, Machine, Listen, "the listen address cannot be opened",
+        "see the reason";
+
+    // 8xx: uplink
+    QueueFull = 801, Network, Uplink, "the queue is full",
+        "raise buffer.max_bytes, or find out why the backend does not take records";
+    Stopped = 802, Network, Uplink, "the engine has been stopped",
+        "none: records are not accepted after a stop";
+    RecordsLost = 803, Loss, Uplink, "records did not arrive",
+        "see the counters and the log for the reason";
+
+    // 9xx: the command line and skytls itself
+    Usage = 901, Usage, Usage, "the command line is wrong",
+        "see `skytls --help`";
+    OutputFailed = 902, Machine, Internal, "the output cannot be written",
+        "check the disk and the pipe";
+    Bug = 970, Bug, Internal, "skytls did something it should not",
+        "please report it with the log";
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// The exit code of the command line.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Loss => 1,
+            Self::Settings | Self::Material | Self::Machine => 2,
+            Self::Network => 3,
+            Self::Tls => 4,
+            Self::Backend => 5,
+            Self::Usage => 64,
+            Self::Bug => 70,
+        }
+    }
+}
+
+// === impl Code ===
+
+impl Code {
+    /// The number in the id.
+    pub fn number(self) -> u16 {
+        self as u16
+    }
+
+    /// The stable id, `SKT-nnn`.
+    pub fn id(self) -> String {
+        self.to_string()
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SKT-{:03}", self.number())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_rise_and_are_unique() {
+        let numbers: Vec<u16> = Code::ALL.iter().map(|code| code.number()).collect();
+        assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
+    }
+}

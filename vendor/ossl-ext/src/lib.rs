@@ -1,0 +1,153 @@
+//! The OpenSSL calls that skytls needs and the `openssl` crate lacks, safe on the outside.
+//!
+//! Nothing here decides anything: each function is one OpenSSL call (its man page is named) with
+//! its result made safe to use. Works with OpenSSL 3.0 and newer.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+use foreign_types::ForeignTypeRef;
+use openssl::x509::X509Ref;
+use openssl_sys as ffi;
+
+mod raw {
+    //! Declarations that openssl-sys does not have, as OpenSSL 3.0's headers give them.
+    use super::{c_char, c_int, c_void, ffi};
+
+    unsafe extern "C" {
+        pub(crate) fn X509_check_ca(x: *mut ffi::X509) -> c_int;
+        pub(crate) fn X509_get_signature_info(
+            x: *mut ffi::X509,
+            mdnid: *mut c_int,
+            pknid: *mut c_int,
+            secbits: *mut c_int,
+            flags: *mut u32,
+        ) -> c_int;
+        pub(crate) fn OSSL_PROVIDER_do_all(
+            ctx: *mut ffi::OSSL_LIB_CTX,
+            cb: Option<unsafe extern "C" fn(*mut ffi::OSSL_PROVIDER, *mut c_void) -> c_int>,
+            cbdata: *mut c_void,
+        ) -> c_int;
+        pub(crate) fn OSSL_PROVIDER_get0_name(prov: *const ffi::OSSL_PROVIDER) -> *const c_char;
+        pub(crate) fn EVP_default_properties_is_fips_enabled(ctx: *mut ffi::OSSL_LIB_CTX) -> c_int;
+    }
+}
+
+/// Whether a certificate is a CA by its own basicConstraints and, if present, keyUsage:
+/// `X509_check_ca(3)` = 1. The weaker answers (version 1 and 3, keyUsage alone, Netscape type) are
+/// not enough here.
+pub fn is_ca(certificate: &X509Ref) -> bool {
+    // SAFETY: the pointer comes from a live reference. X509_check_ca only fills the extension
+    // cache inside, under OpenSSL's own lock, which is why its argument is not const.
+    unsafe { raw::X509_check_ca(certificate.as_ptr()) == 1 }
+}
+
+/// The strength of a certificate's signature in bits, as OpenSSL's security level counts it
+/// (`X509_get_signature_info(3)`); `None` if OpenSSL does not know the algorithm.
+pub fn signature_security_bits(certificate: &X509Ref) -> Option<u32> {
+    let mut bits: c_int = -1;
+    // SAFETY: the pointer comes from a live reference; out-pointers may be NULL except the one
+    // wanted, which points at a local that outlives the call.
+    let known = unsafe {
+        raw::X509_get_signature_info(
+            certificate.as_ptr(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            &raw mut bits,
+            ptr::null_mut(),
+        )
+    };
+    if known == 1 { u32::try_from(bits).ok() } else { None }
+}
+
+/// The names of the providers that are active in the default library context
+/// (`OSSL_PROVIDER_do_all(3)`).
+pub fn active_providers() -> Vec<String> {
+    unsafe extern "C" fn collect(provider: *mut ffi::OSSL_PROVIDER, names: *mut c_void) -> c_int {
+        // SAFETY: `names` is the pointer given to OSSL_PROVIDER_do_all below, to a Vec that
+        // outlives that call and that nobody else uses meanwhile.
+        let names = unsafe { &mut *names.cast::<Vec<String>>() };
+        // SAFETY: OpenSSL passes a live provider, whose name is a NUL-terminated string that
+        // lives as long as the provider.
+        let name = unsafe { CStr::from_ptr(raw::OSSL_PROVIDER_get0_name(provider)) };
+        // A panic (of an allocation) must not unwind into OpenSSL.
+        let pushed =
+            catch_unwind(AssertUnwindSafe(|| names.push(name.to_string_lossy().into_owned())));
+        c_int::from(pushed.is_ok())
+    }
+    let mut names: Vec<String> = Vec::new();
+    // SAFETY: NULL is the default library context; the callback matches its data.
+    unsafe {
+        raw::OSSL_PROVIDER_do_all(ptr::null_mut(), Some(collect), (&raw mut names).cast());
+    }
+    names
+}
+
+/// Whether the default library context asks for FIPS implementations by default
+/// (`EVP_default_properties_is_fips_enabled(3)`). This is a property string, not a proof.
+pub fn default_properties_ask_for_fips() -> bool {
+    // SAFETY: NULL is the default library context; the call only reads.
+    unsafe { raw::EVP_default_properties_is_fips_enabled(ptr::null_mut()) == 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use openssl::asn1::Asn1Time;
+    use openssl::bn::BigNum;
+    use openssl::ec::{EcGroup, EcKey};
+    use openssl::hash::MessageDigest;
+    use openssl::nid::Nid;
+    use openssl::pkey::PKey;
+    use openssl::x509::extension::BasicConstraints;
+    use openssl::x509::{X509, X509Name};
+
+    fn certificate(constraints: Option<bool>, digest: MessageDigest) -> X509 {
+        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+        let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
+        let mut name = X509Name::builder().unwrap();
+        name.append_entry_by_text("CN", "x").unwrap();
+        let name = name.build();
+        let mut builder = X509::builder().unwrap();
+        builder.set_version(2).unwrap();
+        builder
+            .set_serial_number(&BigNum::from_u32(1).unwrap().to_asn1_integer().unwrap())
+            .unwrap();
+        builder.set_subject_name(&name).unwrap();
+        builder.set_issuer_name(&name).unwrap();
+        builder.set_pubkey(&key).unwrap();
+        builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+        builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+        if let Some(ca) = constraints {
+            let mut extension = BasicConstraints::new();
+            if ca {
+                extension.ca();
+            }
+            builder.append_extension(extension.build().unwrap()).unwrap();
+        }
+        builder.sign(&key, digest).unwrap();
+        builder.build()
+    }
+
+    #[test]
+    fn a_ca_is_one_by_its_basic_constraints() {
+        assert!(is_ca(&certificate(Some(true), MessageDigest::sha256())));
+        assert!(!is_ca(&certificate(Some(false), MessageDigest::sha256())));
+        assert!(!is_ca(&certificate(None, MessageDigest::sha256())));
+    }
+
+    #[test]
+    fn signatures_have_the_strength_of_their_digest() {
+        let bits = |digest| signature_security_bits(&certificate(None, digest)).unwrap();
+        assert_eq!(bits(MessageDigest::sha256()), 128);
+        assert!(bits(MessageDigest::sha1()) < 80);
+    }
+
+    #[test]
+    fn the_default_provider_is_active_after_first_use() {
+        let _ = certificate(None, MessageDigest::sha256());
+        assert!(active_providers().contains(&"default".to_owned()));
+        assert!(!default_properties_ask_for_fips());
+    }
+}
