@@ -1,0 +1,233 @@
+//! From settings to an `SslConnector`: one *generation* of material and what it consists of.
+//!
+//! A [`Generation`] is loaded as a whole, checked as a whole and never changed: rotation means a
+//! new one. Policy is the system's own: the context is made by OpenSSL from its `openssl.cnf`, and
+//! only what the settings ask for is put on top. Knows nothing of gRPC, HTTP or sockets.
+//!
+//! How the context comes about: the openssl crate's `SslConnector::builder` overwrites the
+//! system's `CipherString` and loads the system's trust store. A context of our own takes the place
+//! of the crate's inside the builder, so that what leaves this room is still a real
+//! [`SslConnector`].
+
+mod certificates;
+mod contents;
+mod context;
+mod diagnose;
+mod identity;
+mod key;
+mod library;
+mod name;
+mod read;
+mod verify;
+
+use std::fmt;
+
+use openssl::asn1::{Asn1Time, Asn1TimeRef};
+use openssl::ssl::SslConnector;
+use openssl::x509::{X509, X509Ref};
+
+use crate::config::{Secret, TlsSettings};
+use crate::error::{Code, Error, Result};
+
+pub use diagnose::{Role, handshake_failure, later_failure};
+pub use identity::Identity;
+pub use library::Library;
+pub use name::PeerName;
+pub use verify::{Verifier, Witness};
+
+pub(crate) use context::ALPN_H2;
+
+/// One generation of TLS material, ready to make connections with.
+#[derive(Clone)]
+pub struct Generation {
+    connector: SslConnector,
+    verifier: Verifier,
+    description: Description,
+}
+
+/// What a generation was made of, for logs and status.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Description {
+    /// Where the CA certificates came from; empty when the system's store is used.
+    pub ca_source: Option<String>,
+    /// The CA certificates of the file.
+    pub ca: Vec<CertificateInfo>,
+    /// Where the client's chain came from.
+    pub identity_source: Option<String>,
+    /// The client's chain, leaf first.
+    pub chain: Vec<CertificateInfo>,
+    /// What is worth a warning: expired certificates, a repaired order.
+    pub warnings: Vec<String>,
+}
+
+/// What is shown of a certificate.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct CertificateInfo {
+    /// The subject, as one line.
+    pub subject: String,
+    /// The issuer, as one line.
+    pub issuer: String,
+    /// Start of the validity, as OpenSSL prints it.
+    pub not_before: String,
+    /// End of the validity, as OpenSSL prints it.
+    pub not_after: String,
+    /// The serial number in hexadecimal.
+    pub serial: String,
+    /// Days until `not_after`, negative when it has passed.
+    pub days_left: i64,
+}
+
+// === impl Generation ===
+
+impl Generation {
+    /// Reads, checks and assembles the material that the settings name.
+    ///
+    /// # Errors
+    ///
+    /// Every fault of a file names the file, what was found, what was expected and what to do. An
+    /// own certificate that has expired is not an error, it is a warning of the description: a
+    /// process must be able to wait for the renewed one.
+    pub fn load(settings: &TlsSettings) -> Result<Self> {
+        let mut description = Description::default();
+        let anchors = match &settings.ca {
+            Some(source) => {
+                let anchors = certificates::load(source, "agent.ssl_trusted_ca_path")?;
+                description.ca_source = Some(source.to_string());
+                description.note_anchors(&anchors);
+                anchors
+            }
+            None => Vec::new(),
+        };
+        let identity = match &settings.identity {
+            Some(source) => {
+                let identity = identity::load(source)?;
+                description.identity_source = Some(source.chain.to_string());
+                description.note_identity(&identity);
+                Some(identity)
+            }
+            None => None,
+        };
+        let trust =
+            if settings.ca.is_some() { context::Trust::Anchors } else { context::Trust::System };
+        let verifier =
+            Verifier::new(&anchors, settings.same_name_issuer && trust == context::Trust::Anchors);
+        let connector = context::connector(
+            trust,
+            &anchors,
+            identity.as_ref(),
+            &verifier,
+            settings.partial_chain,
+        )?;
+        Ok(Self { connector, verifier, description })
+    }
+
+    /// The connector: cheap to clone, keeps the system's policy in force.
+    pub fn connector(&self) -> &SslConnector {
+        &self.connector
+    }
+
+    /// The rule for certificates, to be put on single connections with a witness.
+    pub fn verifier(&self) -> &Verifier {
+        &self.verifier
+    }
+
+    /// What this generation was made of.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+}
+
+impl fmt::Debug for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Generation").field("description", &self.description).finish_non_exhaustive()
+    }
+}
+
+// === impl Description ===
+
+impl Description {
+    fn note_anchors(&mut self, anchors: &[X509]) {
+        self.ca = anchors.iter().map(|certificate| CertificateInfo::of(certificate)).collect();
+        for info in &self.ca {
+            if info.days_left < 0 {
+                let error = Error::new(Code::CaExpired).found(info.validity());
+                self.warnings.push(warning(error, self.ca_source.as_deref(), &info.subject));
+            }
+        }
+    }
+
+    fn note_identity(&mut self, identity: &Identity) {
+        self.chain = identity.certificates().map(CertificateInfo::of).collect();
+        if let Some(note) = identity.order_note() {
+            self.warnings.push(note.to_owned());
+        }
+        let Some(leaf) = self.chain.first() else { return };
+        let code = if is_past(identity.leaf().not_after()) {
+            Code::OwnExpired
+        } else if !is_past(identity.leaf().not_before()) {
+            Code::OwnNotYetValid
+        } else {
+            return;
+        };
+        let error = Error::new(code).found(leaf.validity());
+        let text = warning(error, self.identity_source.as_deref(), &leaf.subject);
+        self.warnings.push(text);
+    }
+}
+
+// === impl CertificateInfo ===
+
+impl CertificateInfo {
+    /// Reads what is shown of a certificate.
+    pub fn of(certificate: &X509Ref) -> Self {
+        let serial = certificate.serial_number().to_bn().and_then(|bn| bn.to_hex_str());
+        Self {
+            subject: name::one_line(certificate.subject_name()),
+            issuer: name::one_line(certificate.issuer_name()),
+            not_before: certificate.not_before().to_string(),
+            not_after: certificate.not_after().to_string(),
+            serial: serial.map(|hex| hex.to_string()).unwrap_or_default(),
+            days_left: days_until(certificate.not_after()),
+        }
+    }
+
+    fn validity(&self) -> String {
+        format!("valid from {} to {}", self.not_before, self.not_after)
+    }
+}
+
+fn warning(error: Error, source: Option<&str>, subject: &str) -> String {
+    let error =
+        error.file(source.unwrap_or_default()).expected(format!("valid dates of {subject}"));
+    crate::error::Chain(&error).to_string()
+}
+
+/// Whether a point in time lies before now. A time that cannot be compared counts as past, which
+/// is the refusing side for a notAfter.
+fn is_past(time: &Asn1TimeRef) -> bool {
+    Asn1Time::days_from_now(0)
+        .ok()
+        .and_then(|now| time.compare(&now).ok())
+        .is_none_or(|o| o.is_lt())
+}
+
+/// Whole days until a point in time, negative once it has passed.
+fn days_until(time: &Asn1TimeRef) -> i64 {
+    let Ok(now) = Asn1Time::days_from_now(0) else { return 0 };
+    match now.diff(time) {
+        Ok(diff) if diff.days < 0 || diff.secs < 0 => i64::from(diff.days) - 1,
+        Ok(diff) => i64::from(diff.days),
+        Err(_) => 0,
+    }
+}
+
+/// Passphrases reach OpenSSL's C strings: a NUL inside would cut them short there.
+fn passphrase_bytes(passphrase: Option<&Secret>, key: &str) -> Result<Vec<u8>> {
+    let bytes = passphrase.map(|secret| secret.expose().clone().into_bytes()).unwrap_or_default();
+    if bytes.contains(&0) {
+        return Err(Error::new(Code::BadValue).key(key).expected("a passphrase without NUL bytes"));
+    }
+    Ok(bytes)
+}

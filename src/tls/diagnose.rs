@@ -1,0 +1,207 @@
+//! From what OpenSSL reports to whose fault it is: one error of the catalogue.
+//!
+//! Numbers are those of `openssl/sslerr.h`, `openssl/x509_vfy.h` and the TLS alert registry.
+
+use std::error::Error as StdError;
+use std::io;
+
+use openssl::ssl::{self, ErrorCode, SslRef};
+
+use super::verify::{Refusal, SELF_SIGNED_LEAF, Testimony, Witness};
+use crate::error::{Code, Error};
+
+/// What this end brought to the handshake; decides how a refusal is read.
+#[derive(Debug, Clone)]
+pub struct Role {
+    /// The peer as it was dialled.
+    pub peer: String,
+    /// The name that was verified.
+    pub name: String,
+    /// Whether a client certificate was at hand.
+    pub identity: bool,
+}
+
+/// Alerts arrive as reason codes of 1000 plus the alert's number.
+const ALERT: i32 = 1000;
+
+/// Explains a handshake that failed.
+pub fn handshake_failure(error: ssl::Error, ssl: &SslRef, witness: &Witness, role: &Role) -> Error {
+    if let Some(testimony) = witness.testimony() {
+        return certificate_failure(&testimony, role, ssl);
+    }
+    let reason = reason(&error);
+    let at = |code| Error::new(code).peer(&role.peer);
+    match (error.code(), reason) {
+        (_, Some(reason)) => explain(reason, role, false).because(error),
+        (ErrorCode::ZERO_RETURN, None) => at(Code::HandshakeClosed),
+        (ErrorCode::SYSCALL, None) => match error.io_error().map(io::Error::kind) {
+            None
+            | Some(
+                io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::BrokenPipe,
+            ) => at(Code::HandshakeClosed).because(error),
+            Some(_) => at(Code::HandshakeFailed).because(error),
+        },
+        _ => at(Code::HandshakeFailed).because(error),
+    }
+}
+
+/// Explains a TLS failure after the handshake: with TLS 1.3 the server judges the client's
+/// certificate only then. `None` when the failure is not TLS's.
+pub fn later_failure(error: &io::Error, role: &Role) -> Option<Error> {
+    let inner = error.get_ref()?;
+    let reason = reason(inner.downcast_ref::<ssl::Error>()?)?;
+    // "unexpected eof while reading" (294): the connection was cut, which is not TLS's fault.
+    if reason == UNEXPECTED_EOF {
+        return None;
+    }
+    Some(explain(reason, role, true).because(inner.to_string()))
+}
+
+const UNEXPECTED_EOF: i32 = 294;
+
+/// The reason code of the first TLS error in OpenSSL's queue.
+fn reason(error: &(dyn StdError + 'static)) -> Option<i32> {
+    let error = error.downcast_ref::<ssl::Error>()?;
+    let first = error.ssl_error()?.errors().first()?;
+    Some(first.reason_code())
+}
+
+fn explain(reason: i32, role: &Role, later: bool) -> Error {
+    let at = |code| Error::new(code).peer(&role.peer);
+    match reason {
+        // http request / https proxy request, packet length too long, record layer: plaintext.
+        155 | 156 | 198 | 199 | 244 | 245 => {
+            at(Code::PeerNotTls).found("an answer that is not TLS")
+        }
+        // wrong version number: plaintext bytes where a record header was expected.
+        267 => at(Code::PeerNotTls).found("an answer that is not TLS"),
+        // unknown protocol, unsupported protocol, version too low / wrong ssl version.
+        252 | 258 | 266 | 396 => at(Code::NoCommonProtocol)
+            .found("a TLS version that is switched off here")
+            .expected("TLS 1.2 or newer, as openssl.cnf allows"),
+        // no ciphers available, no shared cipher, unknown cipher, wrong cipher, no suitable groups,
+        // bad or unsupported signature, dh key too small.
+        181 | 193 | 248 | 261 | 297 | 101 | 118 | 370 | 394 => at(Code::NoCommonCipher),
+        UNEXPECTED_EOF => at(Code::HandshakeClosed).found("end of the connection"),
+        // certificate verify failed, without a witness.
+        134 => at(Code::CertificateUntrusted),
+        reason if reason >= ALERT => alert(reason - ALERT, role, later),
+        _ => at(Code::HandshakeFailed),
+    }
+}
+
+/// RFC 8446 section 6.2.
+fn alert(number: i32, role: &Role, later: bool) -> Error {
+    let name = alert_name(number);
+    let at = |code| Error::new(code).peer(&role.peer).found(format!("alert {number} ({name})"));
+    match number {
+        116 => at(Code::ClientCertificateMissing),
+        // handshake_failure is also how a TLS 1.2 server asks for a missing client certificate.
+        40 if !role.identity => at(Code::HandshakeRefused).hint(
+            "no common cipher suite or group, or the backend demands a client certificate: \
+             set agent.ssl_cert_chain_path and agent.ssl_key_path if it does",
+        ),
+        40 | 71 => at(Code::NoCommonCipher),
+        42 | 43 | 44 | 45 | 46 | 48 | 49 | 51 if role.identity => {
+            at(Code::ClientCertificateRefused)
+        }
+        42 | 46 | 48 if later => at(Code::ClientCertificateMissing),
+        70 => at(Code::NoCommonProtocol).expected("TLS 1.2 or newer at the backend"),
+        112 => at(Code::HandshakeRefused).hint(
+            "the backend knows no such server name: set agent.ssl_sni or agent.ssl_server_name",
+        ),
+        120 => at(Code::AlpnMissing).expected("h2"),
+        _ => at(Code::HandshakeRefused),
+    }
+}
+
+fn alert_name(number: i32) -> &'static str {
+    match number {
+        0 => "close_notify",
+        10 => "unexpected_message",
+        20 => "bad_record_mac",
+        22 => "record_overflow",
+        40 => "handshake_failure",
+        42 => "bad_certificate",
+        43 => "unsupported_certificate",
+        44 => "certificate_revoked",
+        45 => "certificate_expired",
+        46 => "certificate_unknown",
+        47 => "illegal_parameter",
+        48 => "unknown_ca",
+        49 => "access_denied",
+        50 => "decode_error",
+        51 => "decrypt_error",
+        70 => "protocol_version",
+        71 => "insufficient_security",
+        80 => "internal_error",
+        90 => "user_canceled",
+        109 => "missing_extension",
+        112 => "unrecognized_name",
+        116 => "certificate_required",
+        120 => "no_application_protocol",
+        _ => "unknown",
+    }
+}
+
+fn certificate_failure(seen: &Testimony, role: &Role, ssl: &SslRef) -> Error {
+    let code = match seen.code {
+        SELF_SIGNED_LEAF => match seen.refusal {
+            None | Some(Refusal::NoSuchName) => Code::SelfSigned,
+            Some(Refusal::IssuerDates | Refusal::LeafDates) => Code::CertificateExpired,
+            Some(Refusal::IssuerWeak | Refusal::LeafWeak) => Code::CertificateWeak,
+            Some(Refusal::IssuerNotCa | Refusal::Signature) => Code::CertificateUntrusted,
+        },
+        // unable to get issuer (locally), unable to verify leaf, self-signed in chain, untrusted.
+        2 | 19 | 20 | 21 | 27 => Code::CertificateUntrusted,
+        9 => Code::CertificateNotYetValid,
+        10 => Code::CertificateExpired,
+        62 | 64 => Code::NameMismatch,
+        // EE key too small, CA key too small, CA digest too weak.
+        66..=68 => Code::CertificateWeak,
+        _ => Code::CertificateRefused,
+    };
+    let mut error = Error::new(code).peer(&role.peer);
+    error = match (&seen.certificate, code) {
+        (_, Code::NameMismatch) => error.found(presented_names(ssl)).expected(&role.name),
+        (Some(certificate), _) => error.found(format!(
+            "{} issued by {}, valid from {} to {}, at depth {}",
+            certificate.subject,
+            certificate.issuer,
+            certificate.not_before,
+            certificate.not_after,
+            seen.depth
+        )),
+        (None, _) => error,
+    };
+    let openssl = format!("OpenSSL's verify error {}: {}", seen.code, seen.text);
+    match seen.refusal {
+        // The leaf names itself as issuer; say why the CA file did not help.
+        Some(refusal) => error.because(format!("{openssl}: {refusal}")),
+        None => error.because(openssl),
+    }
+}
+
+/// The names a certificate was issued for: DNS names and addresses, or the common name.
+fn presented_names(ssl: &SslRef) -> String {
+    let Some(certificate) = ssl.peer_certificate() else { return "other names".to_owned() };
+    let mut names: Vec<String> = Vec::new();
+    for name in certificate.subject_alt_names().iter().flatten() {
+        match (name.dnsname(), name.ipaddress()) {
+            (Some(dns), _) => names.push(dns.to_owned()),
+            (_, Some(&[a, b, c, d])) => names.push(std::net::Ipv4Addr::new(a, b, c, d).to_string()),
+            (_, Some(bytes)) => {
+                if let Ok(octets) = <[u8; 16]>::try_from(bytes) {
+                    names.push(std::net::Ipv6Addr::from(octets).to_string());
+                }
+            }
+            _ => {}
+        }
+    }
+    if names.is_empty() {
+        return super::name::one_line(certificate.subject_name());
+    }
+    names.join(", ")
+}

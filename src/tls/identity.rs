@@ -1,0 +1,73 @@
+//! Who the client is: a private key, the certificate that belongs to it, and the chain above it.
+
+use openssl::pkey::{PKey, PKeyRef, Private};
+use openssl::x509::{X509, X509Ref};
+
+use super::{certificates, key};
+use crate::config::IdentitySource;
+use crate::error::{Code, Error, Result};
+
+const CHAIN: &str = "agent.ssl_cert_chain_path";
+
+/// A client's key with its certificates, checked to belong together.
+pub struct Identity {
+    key: PKey<Private>,
+    leaf: X509,
+    above: Vec<X509>,
+    order_note: Option<String>,
+}
+
+/// Reads chain and key and checks that they belong together.
+pub(super) fn load(source: &IdentitySource) -> Result<Identity> {
+    let mut certificates = certificates::load(&source.chain, CHAIN)?;
+    let mut keys = key::load(&source.key, source.passphrase.as_ref())?;
+    let pair = certificates.iter().enumerate().find_map(|(i, certificate)| {
+        let public = certificate.public_key().ok()?;
+        keys.iter().position(|key| key.public_eq(&public)).map(|k| (i, k))
+    });
+    let Some((leaf_at, key_at)) = pair else {
+        return Err(Error::new(Code::KeyMismatch)
+            .key("agent.ssl_key_path")
+            .file(source.key.to_string())
+            .found(format!("a key that fits no certificate of {}", source.chain))
+            .expected("the key of the client certificate"));
+    };
+    let leaf = certificates.remove(leaf_at);
+    let order_note = (leaf_at > 0).then(|| {
+        format!(
+            "{} holds the client certificate in place {}; it is sent first, as TLS demands",
+            source.chain,
+            leaf_at + 1
+        )
+    });
+    Ok(Identity { key: keys.swap_remove(key_at), leaf, above: certificates, order_note })
+}
+
+// === impl Identity ===
+
+impl Identity {
+    /// The private key.
+    pub fn key(&self) -> &PKeyRef<Private> {
+        &self.key
+    }
+
+    /// The certificate of the key.
+    pub fn leaf(&self) -> &X509Ref {
+        &self.leaf
+    }
+
+    /// The certificates sent behind the leaf.
+    pub fn above(&self) -> &[X509] {
+        &self.above
+    }
+
+    /// The whole chain, leaf first.
+    pub fn certificates(&self) -> impl Iterator<Item = &X509Ref> {
+        std::iter::once(self.leaf()).chain(self.above.iter().map(|certificate| &**certificate))
+    }
+
+    /// Says that the file's order was repaired.
+    pub(super) fn order_note(&self) -> Option<&str> {
+        self.order_note.as_deref()
+    }
+}

@@ -1,0 +1,122 @@
+//! The name that is verified in the server's certificate and the name sent as SNI.
+
+use std::net::IpAddr;
+
+use openssl::x509::X509NameRef;
+
+use crate::error::{Code, Error, Result};
+
+/// What a connection expects of its peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerName {
+    verified: Verified,
+    sni: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Verified {
+    Dns(String),
+    Ip(IpAddr),
+}
+
+impl PeerName {
+    /// Verifies `host`, a DNS name or an IP address (with or without brackets), and sends it as
+    /// SNI unless it is an address (RFC 6066 section 3).
+    ///
+    /// # Errors
+    ///
+    /// [`Code::BadServerName`] when `host` is neither.
+    pub fn new(host: &str) -> Result<Self> {
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        if let Ok(ip) = bare.parse::<IpAddr>() {
+            return Ok(Self { verified: Verified::Ip(ip), sni: None });
+        }
+        let name = dns_name(host)?;
+        Ok(Self { sni: Some(name.clone()), verified: Verified::Dns(name) })
+    }
+
+    /// Sends another name as SNI than the one verified.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::BadServerName`] when `sni` is not a DNS name.
+    pub fn with_sni(mut self, sni: &str) -> Result<Self> {
+        self.sni = Some(dns_name(sni)?);
+        Ok(self)
+    }
+
+    /// The name sent as SNI.
+    pub fn sni(&self) -> Option<&str> {
+        self.sni.as_deref()
+    }
+
+    /// The name verified, as text.
+    pub fn verified(&self) -> String {
+        match &self.verified {
+            Verified::Dns(name) => name.clone(),
+            Verified::Ip(ip) => ip.to_string(),
+        }
+    }
+}
+
+/// A DNS name in the form that goes on the wire: no trailing dot, LDH labels (and underscores,
+/// which container networks use), at most 253 bytes.
+fn dns_name(text: &str) -> Result<String> {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    if name.len() <= 253 && name.split('.').all(label) {
+        return Ok(name.to_owned());
+    }
+    let error = Error::new(Code::BadServerName).found(text).expected("a DNS name or an IP address");
+    Err(if text.is_ascii() {
+        error
+    } else {
+        error.hint("write internationalised names in their xn-- form")
+    })
+}
+
+/// A distinguished name on one line, in the order of the certificate: `CN=localhost`.
+pub(super) fn one_line(name: &X509NameRef) -> String {
+    let entries: Vec<String> = name
+        .entries()
+        .map(|entry| {
+            let kind = entry.object().nid().short_name().unwrap_or("?");
+            let value = entry.data().to_string().unwrap_or_default();
+            format!("{kind}={value}")
+        })
+        .collect();
+    entries.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_verified_as_addresses_and_send_no_sni() {
+        for host in ["127.0.0.1", "::1", "[::1]"] {
+            let name = PeerName::new(host).unwrap();
+            assert_eq!(name.sni(), None, "{host}");
+            assert!(matches!(name.verified, Verified::Ip(_)));
+        }
+    }
+
+    #[test]
+    fn names_lose_their_trailing_dot() {
+        let name = PeerName::new("oap.example.com.").unwrap();
+        assert_eq!(
+            (name.sni(), name.verified().as_str()),
+            (Some("oap.example.com"), "oap.example.com")
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_a_name_is_refused() {
+        for host in ["", "a..b", "a b", "a\0b", "http://x", "bücher.example", &"a".repeat(64)] {
+            assert_eq!(PeerName::new(host).unwrap_err().code(), Code::BadServerName, "{host:?}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The judgement on a server's chain: OpenSSL's, but for one rule that SkyWalking's documented
+//! certificates need.
+//!
+//! SkyWalking's key script gives CA, server and client the same subject and no key identifiers.
+//! OpenSSL takes such a leaf for self-signed (error 18) and stops before it has checked anything.
+//! The rule looks for the issuer among the certificates of the CA file and makes up for every
+//! check OpenSSL has skipped; what OpenSSL checks afterwards (purpose, name, dates) it still does.
+//! Without that error the rule never speaks.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use openssl::ssl::SslRef;
+use openssl::x509::{X509, X509Ref, X509StoreContext, X509StoreContextRef, X509VerifyResult};
+
+use super::CertificateInfo;
+
+/// Decides on certificates for all connections of one generation.
+#[derive(Clone)]
+pub struct Verifier(Arc<Rule>);
+
+struct Rule {
+    /// The certificates of the CA file; empty when the rule is off.
+    issuers: Vec<X509>,
+    warned: AtomicBool,
+}
+
+/// Takes down why a chain was refused, for the error of the one connection it belongs to.
+#[derive(Debug, Clone, Default)]
+pub struct Witness(Arc<Mutex<Option<Testimony>>>);
+
+/// The first thing OpenSSL objected to.
+#[derive(Debug, Clone)]
+pub(super) struct Testimony {
+    pub(super) code: i32,
+    pub(super) text: String,
+    pub(super) depth: u32,
+    pub(super) certificate: Option<CertificateInfo>,
+    /// Why the rule for same names did not help either.
+    pub(super) refusal: Option<Refusal>,
+}
+
+/// Why a leaf that names itself as issuer was not accepted under the rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    NoSuchName,
+    IssuerNotCa,
+    IssuerDates,
+    IssuerWeak,
+    LeafDates,
+    LeafWeak,
+    Signature,
+}
+
+/// X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT.
+pub(super) const SELF_SIGNED_LEAF: i32 = 18;
+
+// === impl Verifier ===
+
+impl Verifier {
+    pub(super) fn new(anchors: &[X509], rule: bool) -> Self {
+        let issuers = if rule { anchors.to_vec() } else { Vec::new() };
+        Self(Arc::new(Rule { issuers, warned: AtomicBool::new(false) }))
+    }
+
+    /// The verify callback (`SSL_set_verify(3)`): `accepted` is OpenSSL's own judgement.
+    pub fn judge(
+        &self,
+        accepted: bool,
+        store: &mut X509StoreContextRef,
+        witness: Option<&Witness>,
+    ) -> bool {
+        if accepted {
+            return true;
+        }
+        let mut refusal = None;
+        if store.error().as_raw() == SELF_SIGNED_LEAF && store.error_depth() == 0 {
+            match self.0.same_name_issuer(store) {
+                Ok(()) => {
+                    store.set_error(X509VerifyResult::OK);
+                    self.0.warn_once();
+                    return true;
+                }
+                Err(reason) => refusal = Some(reason),
+            }
+        }
+        if let Some(witness) = witness {
+            witness.note(store, refusal);
+        }
+        false
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").field("issuers", &self.0.issuers.len()).finish_non_exhaustive()
+    }
+}
+
+// === impl Rule ===
+
+impl Rule {
+    fn same_name_issuer(&self, store: &X509StoreContextRef) -> Result<(), Refusal> {
+        let leaf = store.current_cert().ok_or(Refusal::NoSuchName)?;
+        let level = X509StoreContext::ssl_idx()
+            .ok()
+            .and_then(|index| store.ex_data(index))
+            .map(SslRef::security_level)
+            // No connection, no level: take the strictest that real certificates pass.
+            .unwrap_or(3);
+        let mut refusal = Refusal::NoSuchName;
+        for issuer in &self.issuers {
+            if !same_name(issuer, leaf) {
+                continue;
+            }
+            match examine(issuer, leaf, minimum_bits(level)) {
+                Ok(()) => return Ok(()),
+                // Of several CAs of that name, the one that came furthest explains most.
+                Err(reason) => {
+                    refusal = if refusal == Refusal::NoSuchName { reason } else { refusal }
+                }
+            }
+        }
+        Err(refusal)
+    }
+
+    fn warn_once(&self) {
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            log::warn!(
+                "the backend's certificate and its CA have the same subject and no key identifiers, as \
+                 SkyWalking's key script makes them: accepted because the signature verifies; such \
+                 certificates carry no usage, so that a client's could pose as the server; do: issue \
+                 certificates with distinct subjects, for example by `skytls certs`"
+            );
+        }
+    }
+}
+
+/// The leaf's subject is its issuer already (that is error 18); the issuer must bear that name.
+fn same_name(issuer: &X509Ref, leaf: &X509Ref) -> bool {
+    issuer.subject_name().try_cmp(leaf.issuer_name()).is_ok_and(|order| order.is_eq())
+}
+
+/// Every check that OpenSSL skips when it stops at error 18 (design: "What an explicit CA file
+/// means"). The signature comes last: it is the dearest.
+fn examine(issuer: &X509Ref, leaf: &X509Ref, bits: u32) -> Result<(), Refusal> {
+    if !ossl_ext::is_ca(issuer) {
+        return Err(Refusal::IssuerNotCa);
+    }
+    if !within_dates(issuer) {
+        return Err(Refusal::IssuerDates);
+    }
+    let issuer_key = issuer.public_key().map_err(|_| Refusal::IssuerWeak)?;
+    if issuer_key.security_bits() < bits {
+        return Err(Refusal::IssuerWeak);
+    }
+    if !within_dates(leaf) {
+        return Err(Refusal::LeafDates);
+    }
+    let leaf_key = leaf.public_key().map_err(|_| Refusal::LeafWeak)?;
+    let signature = ossl_ext::signature_security_bits(leaf).unwrap_or(0);
+    if leaf_key.security_bits() < bits || signature < bits {
+        return Err(Refusal::LeafWeak);
+    }
+    match leaf.verify(&issuer_key) {
+        Ok(true) => Ok(()),
+        _ => Err(Refusal::Signature),
+    }
+}
+
+fn within_dates(certificate: &X509Ref) -> bool {
+    super::is_past(certificate.not_before()) && !super::is_past(certificate.not_after())
+}
+
+/// The bits a security level demands (`SSL_CTX_set_security_level(3)`).
+fn minimum_bits(level: u32) -> u32 {
+    match level {
+        0 => 0,
+        1 => 80,
+        2 => 112,
+        3 => 128,
+        4 => 192,
+        _ => 256,
+    }
+}
+
+// === impl Witness ===
+
+impl Witness {
+    /// A witness who has seen nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn note(&self, store: &X509StoreContextRef, refusal: Option<Refusal>) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.is_some() {
+            return;
+        }
+        let error = store.error();
+        *seen = Some(Testimony {
+            code: error.as_raw(),
+            text: error.error_string().to_owned(),
+            depth: store.error_depth(),
+            certificate: store.current_cert().map(CertificateInfo::of),
+            refusal,
+        });
+    }
+
+    pub(super) fn testimony(&self) -> Option<Testimony> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+// === impl Refusal ===
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSuchName => "no certificate of that name is in the CA file",
+            Self::IssuerNotCa => "the certificate of that name in the CA file is not a CA",
+            Self::IssuerDates => "the CA of that name has expired or is not valid yet",
+            Self::IssuerWeak => "the key of the CA of that name is too weak for the security level",
+            Self::LeafDates => "the certificate has expired or is not valid yet",
+            Self::LeafWeak => {
+                "key or signature of the certificate is too weak for the security level"
+            }
+            Self::Signature => "its signature does not verify under the CA of that name",
+        })
+    }
+}
