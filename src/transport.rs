@@ -1,0 +1,155 @@
+//! The way to the backend: connections that are owned, replaced and retired here, behind one
+//! cloneable tower service.
+//!
+//! Dialling is a pile of small layers, one file each: [`Resolve`](resolve) the name, connect by
+//! [`Tcp`](tcp), protect by [`Tls`](tls), insist on HTTP/2 by the [`AlpnGuard`](alpn). [`Connector`]
+//! offers that pile as a tower service of `Uri` to any tonic or hyper client; [`Transport`] puts a
+//! keeper on top that holds one HTTP/2 connection, notices its end and makes the next one. Nothing
+//! here knows what the calls are about.
+//!
+//! The keeper is the only thing that heals the link: tonic's own reconnecting channel has no
+//! back-off and cannot retire a connection, so it is not used for records.
+
+pub(crate) mod alpn;
+pub(crate) mod backoff;
+mod connection;
+mod connector;
+mod keeper;
+pub(crate) mod resolve;
+mod stream;
+pub(crate) mod tcp;
+pub(crate) mod tls;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::{Authority, Scheme};
+
+use crate::config::{Backend, LinkSettings, TlsSettings};
+use crate::error::{Code, Error, Result};
+use crate::tls::{Generation, PeerName};
+
+pub use connector::Connector;
+pub use keeper::{Reach, Ready, State, Transport};
+pub use stream::{Io, Negotiated};
+
+/// How long each step of dialling may take.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Deadlines {
+    /// Looking the name up.
+    pub resolve: Duration,
+    /// Connecting to one address.
+    pub connect: Duration,
+    /// The TLS handshake.
+    pub handshake: Duration,
+}
+
+/// One backend, with all that is needed to dial it. The four names are kept apart: where to
+/// connect, what to verify, what to send as SNI, what to call the origin.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The host and port to connect to.
+    pub(crate) backend: Backend,
+    /// What protects the connection; `None` is plaintext.
+    pub(crate) protection: Option<Protection>,
+    /// `:scheme` and `:authority` of the requests.
+    pub(crate) scheme: Scheme,
+    pub(crate) authority: Authority,
+    pub(crate) deadlines: Deadlines,
+}
+
+/// TLS for one target: material and the name to verify.
+#[derive(Debug, Clone)]
+pub(crate) struct Protection {
+    pub(crate) material: tls::Material,
+    pub(crate) name: PeerName,
+}
+
+/// The future of a dialling layer.
+pub(crate) type Dialling<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
+
+/// The targets that settings name, in their order.
+///
+/// # Errors
+///
+/// When no backend is set, or a name cannot be verified.
+pub fn targets(
+    link: &LinkSettings,
+    tls: &TlsSettings,
+    generation: Option<&Generation>,
+) -> Result<Vec<Arc<Target>>> {
+    if link.backends.is_empty() {
+        return Err(Error::new(Code::BackendMissing).key("collector.backend_service"));
+    }
+    if tls.mode.is_tls() != generation.is_some() {
+        // A guard for callers, so that no mistake of theirs ends in plaintext.
+        return Err(Error::new(Code::Bug).found("TLS settings and material disagree"));
+    }
+    link.backends
+        .iter()
+        .map(|backend| Target::new(backend, link, tls, generation).map(Arc::new))
+        .collect()
+}
+
+// === impl Deadlines ===
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            resolve: Duration::from_secs(10),
+            connect: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
+        }
+    }
+}
+
+// === impl Target ===
+
+impl Target {
+    fn new(
+        backend: &Backend,
+        link: &LinkSettings,
+        tls: &TlsSettings,
+        generation: Option<&Generation>,
+    ) -> Result<Self> {
+        let host = match backend {
+            Backend::Tcp { host, .. } => host.as_str(),
+            Backend::Unix(_) => "localhost",
+        };
+        let protection = match generation {
+            Some(generation) => {
+                let mut name = PeerName::new(tls.server_name.as_deref().unwrap_or(host))?;
+                if let Some(sni) = &tls.sni {
+                    name = name.with_sni(sni)?;
+                }
+                Some(Protection { material: tls::Material::from(generation), name })
+            }
+            None => None,
+        };
+        let authority = link.authority.clone().unwrap_or_else(|| backend.to_string());
+        let authority = authority.parse().map_err(|error: http::uri::InvalidUri| {
+            Error::new(Code::BadValue)
+                .key("collector.authority")
+                .found(&authority)
+                .expected("host or host:port")
+                .because(error)
+        })?;
+        Ok(Self {
+            backend: backend.clone(),
+            scheme: if protection.is_some() { Scheme::HTTPS } else { Scheme::HTTP },
+            protection,
+            authority,
+            deadlines: Deadlines::default(),
+        })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.backend.fmt(f)
+    }
+}

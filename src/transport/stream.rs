@@ -1,0 +1,288 @@
+//! The byte stream under HTTP/2. Its inside is private to this room: what lies between HTTP/2 and
+//! OpenSSL can change without anyone noticing.
+//!
+//! One write to OpenSSL is one TLS record and one system call, and HTTP/2 hands its frames over in
+//! small pieces (a 9-byte head, then the payload). So pieces are gathered into one record here.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use hyper::rt;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_openssl::SslStream;
+
+use crate::error::Error;
+use crate::tls::{Role, later_failure};
+
+/// A connection to a peer, ready for HTTP/2.
+///
+/// Implements hyper's `Read` and `Write`; what it is made of is not part of the interface.
+pub struct Io(TokioIo<Listening>);
+
+/// What the two ends of a TLS connection agreed on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Negotiated {
+    /// The protocol version as OpenSSL names it, such as `TLSv1.3`.
+    pub protocol: String,
+    /// The cipher suite as OpenSSL names it.
+    pub cipher: String,
+    /// The protocol chosen by ALPN; empty when the peer chose none.
+    #[serde(skip)]
+    pub alpn: Vec<u8>,
+}
+
+/// Keeps the reason why a connection broke: HTTP/2 passes on only a text of it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Autopsy(Arc<Mutex<Option<Error>>>);
+
+/// A stream that tells when the peer has sent its first byte.
+struct Listening {
+    stream: Stream,
+    heard: watch::Sender<bool>,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<Protected>),
+}
+
+struct Protected {
+    stream: SslStream<TcpStream>,
+    role: Role,
+    autopsy: Autopsy,
+    /// Pieces gathered for one record.
+    record: Vec<u8>,
+}
+
+/// The most that fits into a TLS record (RFC 8446 section 5.1).
+const RECORD: usize = 16 * 1024;
+
+// === impl Io ===
+
+impl Io {
+    pub(super) fn plain(stream: TcpStream) -> Self {
+        Self::new(Stream::Plain(stream))
+    }
+
+    pub(super) fn tls(stream: SslStream<TcpStream>, role: Role) -> Self {
+        let record = Vec::with_capacity(RECORD);
+        let protected = Protected { stream, role, autopsy: Autopsy::default(), record };
+        Self::new(Stream::Tls(Box::new(protected)))
+    }
+
+    fn new(stream: Stream) -> Self {
+        Self(TokioIo::new(Listening { stream, heard: watch::channel(false).0 }))
+    }
+
+    /// What was agreed on; `None` on a plaintext connection.
+    pub fn negotiated(&self) -> Option<Negotiated> {
+        let Stream::Tls(protected) = &self.0.inner().stream else { return None };
+        let ssl = protected.stream.ssl();
+        Some(Negotiated {
+            protocol: ssl.version_str().to_owned(),
+            cipher: ssl.current_cipher().map_or("", |cipher| cipher.name()).to_owned(),
+            alpn: ssl.selected_alpn_protocol().unwrap_or_default().to_vec(),
+        })
+    }
+
+    pub(super) fn autopsy(&self) -> Autopsy {
+        match &self.0.inner().stream {
+            Stream::Plain(_) => Autopsy::default(),
+            Stream::Tls(protected) => protected.autopsy.clone(),
+        }
+    }
+
+    /// Becomes true with the first byte that the peer has sent inside the protection.
+    pub(super) fn heard(&self) -> watch::Receiver<bool> {
+        self.0.inner().heard.subscribe()
+    }
+}
+
+impl fmt::Debug for Io {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Io").field("negotiated", &self.negotiated()).finish_non_exhaustive()
+    }
+}
+
+impl Connection for Io {
+    fn connected(&self) -> Connected {
+        let connected = Connected::new();
+        match self.negotiated() {
+            Some(negotiated) if negotiated.alpn == b"h2" => connected.negotiated_h2(),
+            _ => connected,
+        }
+    }
+}
+
+impl rt::Read for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl rt::Write for Io {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        rt::Write::poll_write(Pin::new(&mut self.0), cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        rt::Write::poll_write_vectored(Pin::new(&mut self.0), cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        rt::Write::poll_flush(Pin::new(&mut self.0), cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        rt::Write::poll_shutdown(Pin::new(&mut self.0), cx)
+    }
+}
+
+// === impl Listening ===
+
+impl AsyncRead for Listening {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(protected) => {
+                let result = Pin::new(&mut protected.stream).poll_read(cx, buf);
+                protected.examine(result)
+            }
+        };
+        if buf.filled().len() > before && !*self.heard.borrow() {
+            self.heard.send_replace(true);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Listening {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tls(protected) => {
+                let result = Pin::new(&mut protected.stream).poll_write(cx, buf);
+                protected.examine(result)
+            }
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Stream::Tls(protected) => protected.poll_write_record(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(protected) => Pin::new(&mut protected.stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(protected) => Pin::new(&mut protected.stream).poll_shutdown(cx),
+        }
+    }
+}
+
+// === impl Protected ===
+
+impl Protected {
+    /// Writes as many pieces as fit into one record.
+    ///
+    /// A write that was pending is repeated by the caller with the same bytes in front, possibly
+    /// with more behind them: OpenSSL takes that as the same write (`SSL_MODE_ENABLE_PARTIAL_WRITE`
+    /// and `SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER`, see `SSL_write(3)`).
+    fn poll_write_record(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut pieces = bufs.iter().filter(|piece| !piece.is_empty());
+        let Some(first) = pieces.next() else { return Poll::Ready(Ok(0)) };
+        let result = match pieces.next() {
+            Some(second) if first.len() < RECORD => {
+                self.record.clear();
+                for piece in [first, second].into_iter().chain(pieces) {
+                    let room = RECORD - self.record.len();
+                    self.record.extend_from_slice(&piece[..piece.len().min(room)]);
+                    if self.record.len() == RECORD {
+                        break;
+                    }
+                }
+                Pin::new(&mut self.stream).poll_write(cx, &self.record)
+            }
+            _ => Pin::new(&mut self.stream).poll_write(cx, first),
+        };
+        self.examine(result)
+    }
+
+    /// Takes down why TLS broke after the handshake.
+    fn examine<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(error)) = &result
+            && let Some(explained) = later_failure(error, &self.role)
+        {
+            self.autopsy.note(explained);
+        }
+        result
+    }
+}
+
+// === impl Autopsy ===
+
+impl Autopsy {
+    fn note(&self, error: Error) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+
+    /// What broke the connection, if TLS did.
+    pub(super) fn finding(&self) -> Option<Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

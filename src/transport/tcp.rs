@@ -1,0 +1,83 @@
+//! The second layer: a TCP connection to the first address that answers.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tower::{Service, ServiceExt};
+
+use super::{Dialling, Target};
+use crate::error::{Code, Error};
+
+/// Probes of an idle connection, so that middle boxes do not forget it and a dead peer is noticed.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// How long sent bytes may stay unacknowledged by the peer's TCP.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connects to the addresses that the layer underneath finds, one after the other.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tcp<R>(pub(crate) R);
+
+impl<R> Service<Arc<Target>> for Tcp<R>
+where
+    R: Service<Arc<Target>, Response = Vec<SocketAddr>, Error = Error> + Clone + Send + 'static,
+    R::Future: Send,
+{
+    type Response = TcpStream;
+    type Error = Error;
+    type Future = Dialling<TcpStream>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, target: Arc<Target>) -> Self::Future {
+        let resolve = self.0.clone();
+        Box::pin(async move {
+            let addresses = resolve.oneshot(target.clone()).await?;
+            let mut last = Error::new(Code::ConnectFailed).peer(&target);
+            for address in addresses {
+                match timeout(target.deadlines.connect, TcpStream::connect(address)).await {
+                    Ok(Ok(stream)) => {
+                        return tune(&stream)
+                            .map(|()| stream)
+                            .map_err(|error| failed(&target, address, error));
+                    }
+                    Ok(Err(error)) => last = failed(&target, address, error),
+                    Err(_) => {
+                        last = Error::new(Code::ConnectTimedOut).peer(&target).found(format!(
+                            "no answer of {address} within {:?}",
+                            target.deadlines.connect
+                        ));
+                    }
+                }
+            }
+            Err(last)
+        })
+    }
+}
+
+fn failed(target: &Target, address: SocketAddr, error: io::Error) -> Error {
+    let code = match error.kind() {
+        ErrorKind::ConnectionRefused => Code::ConnectRefused,
+        ErrorKind::TimedOut => Code::ConnectTimedOut,
+        _ => Code::ConnectFailed,
+    };
+    Error::new(code).peer(target).found(format!("address {address}")).because(error)
+}
+
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! The third layer: TLS over the TCP connection, verified before a byte of a call is sent.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use openssl::ssl::{ConnectConfiguration, Ssl, SslConnector, SslVerifyMode};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_openssl::SslStream;
+use tower::{Service, ServiceExt};
+
+use super::stream::Io;
+use super::{Dialling, Protection, Target};
+use crate::error::{Code, Error, Result};
+use crate::tls::{ALPN_H2, Generation, Role, Verifier, Witness, handshake_failure};
+
+/// What handshakes are made with.
+#[derive(Clone)]
+pub(crate) struct Material {
+    connector: SslConnector,
+    /// Absent for a connector that was made elsewhere: its own callback stays in force.
+    verifier: Option<Verifier>,
+    identity: bool,
+}
+
+/// Protects what the layer underneath connects; a target without protection passes as it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tls<C>(pub(crate) C);
+
+// === impl Tls ===
+
+impl<C> Service<Arc<Target>> for Tls<C>
+where
+    C: Service<Arc<Target>, Response = TcpStream, Error = Error> + Clone + Send + 'static,
+    C::Future: Send,
+{
+    type Response = Io;
+    type Error = Error;
+    type Future = Dialling<Io>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, target: Arc<Target>) -> Self::Future {
+        let connect = self.0.clone();
+        Box::pin(async move {
+            let stream = connect.oneshot(target.clone()).await?;
+            match &target.protection {
+                None => Ok(Io::plain(stream)),
+                Some(protection) => handshake(&target, protection, stream).await,
+            }
+        })
+    }
+}
+
+async fn handshake(target: &Target, protection: &Protection, stream: TcpStream) -> Result<Io> {
+    let setup = |error: openssl::error::ErrorStack| {
+        Error::new(Code::OpenSslFailed).peer(target).because(error)
+    };
+    let witness = Witness::new();
+    let ssl = protection.ssl(&witness).map_err(setup)?;
+    let mut stream = SslStream::new(ssl, stream).map_err(setup)?;
+    let role = Role {
+        peer: target.to_string(),
+        name: protection.name.verified(),
+        identity: protection.material.identity,
+    };
+    match timeout(target.deadlines.handshake, Pin::new(&mut stream).connect()).await {
+        Ok(Ok(())) => Ok(Io::tls(stream, role)),
+        Ok(Err(error)) => Err(handshake_failure(error, stream.ssl(), &witness, &role)),
+        Err(_) => Err(Error::new(Code::HandshakeTimedOut)
+            .peer(target)
+            .found(format!("no end within {:?}", target.deadlines.handshake))),
+    }
+}
+
+// === impl Protection ===
+
+impl Protection {
+    /// One connection's `Ssl`: the context's policy, this target's names.
+    fn ssl(&self, witness: &Witness) -> Result<Ssl, openssl::error::ErrorStack> {
+        let mut configuration: ConnectConfiguration =
+            self.material.connector.configure()?.use_server_name_indication(false);
+        if let Some(sni) = self.name.sni() {
+            configuration.set_hostname(sni)?;
+        }
+        configuration.set_alpn_protos(ALPN_H2)?;
+        if let Some(verifier) = self.material.verifier.clone() {
+            let witness = witness.clone();
+            configuration.set_verify_callback(SslVerifyMode::PEER, move |accepted, store| {
+                verifier.judge(accepted, store, Some(&witness))
+            });
+        }
+        // Sets the name or address to verify, and refuses partial wildcards (RFC 9525).
+        configuration.into_ssl(&self.name.verified())
+    }
+}
+
+// === impl Material ===
+
+impl Material {
+    /// Material from a connector that was made elsewhere.
+    pub(crate) fn foreign(connector: SslConnector) -> Self {
+        // Whether it has a client certificate only matters for the wording of a refusal.
+        Self { connector, verifier: None, identity: true }
+    }
+}
+
+impl From<&Generation> for Material {
+    fn from(generation: &Generation) -> Self {
+        Self {
+            connector: generation.connector().clone(),
+            verifier: Some(generation.verifier().clone()),
+            identity: !generation.description().chain.is_empty(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Material {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Material").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
