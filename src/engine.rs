@@ -1,0 +1,128 @@
+//! The engine: one runtime with its own threads, one transport, one uplink.
+//!
+//! An engine is an object. It keeps nothing in statics, so that a process may hold several, and a
+//! forked child can start its own; its threads end with it.
+
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::config::{OnFull, Settings};
+use crate::error::{Code, Error, Result};
+use crate::tls::Generation;
+use crate::transport::{Transport, targets};
+use crate::uplink::{Uplink, UplinkSettings};
+
+/// A running engine.
+#[derive(Debug)]
+pub struct Engine {
+    runtime: Option<Runtime>,
+    transport: Transport,
+    uplink: Uplink,
+    generation: Option<Generation>,
+}
+
+/// What an engine works for; decides its defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Purpose {
+    /// Inside an application: one thread, a full queue refuses, records are counted too.
+    Library,
+    /// A relay: as many threads as there are processors, a full queue slows the agents down.
+    Relay,
+}
+
+// === impl Engine ===
+
+impl Engine {
+    /// Loads the material, starts the threads and begins to connect.
+    ///
+    /// # Errors
+    ///
+    /// Every fault of settings and files; a backend that cannot be reached is none.
+    pub fn start(settings: &Settings, purpose: Purpose) -> Result<Self> {
+        let generation = match settings.tls.mode.is_tls() {
+            true => Some(Generation::load(&settings.tls)?),
+            false => None,
+        };
+        for warning in generation.iter().flat_map(|generation| &generation.description().warnings) {
+            log::warn!("{warning}");
+        }
+        let targets = targets(&settings.link, &settings.tls, generation.as_ref())?;
+        let runtime = runtime(purpose)?;
+        let _entered = runtime.enter();
+        let transport = Transport::start(targets);
+        let uplink = Uplink::new(uplink_settings(settings, purpose), transport.clone());
+        drop(_entered);
+        Ok(Self { runtime: Some(runtime), transport, uplink, generation })
+    }
+
+    /// Where records are handed in.
+    pub fn uplink(&self) -> &Uplink {
+        &self.uplink
+    }
+
+    /// Where other calls are made.
+    pub fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// The TLS material in use; `None` for plaintext.
+    pub fn generation(&self) -> Option<&Generation> {
+        self.generation.as_ref()
+    }
+
+    /// The runtime, to run more tasks on.
+    pub fn handle(&self) -> Option<&Handle> {
+        self.runtime.as_ref().map(Runtime::handle)
+    }
+
+    /// Delivers what is pending, at most for `limit`, then stops; says how many records were left
+    /// and so lost. Blocks; must not be called from a task of this engine.
+    pub fn stop(mut self, limit: Duration) -> u64 {
+        let left = match &self.runtime {
+            Some(runtime) => runtime.block_on(self.uplink.flush(limit)),
+            None => 0,
+        };
+        let left = if left == 0 { 0 } else { self.uplink.abandon() };
+        self.transport.stop();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+        left
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.transport.stop();
+        if let Some(runtime) = self.runtime.take() {
+            // Waiting for the threads could block the host.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn runtime(purpose: Purpose) -> Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    if purpose == Purpose::Library {
+        builder.worker_threads(1);
+    }
+    builder
+        .thread_name("skytls")
+        // Only name resolution blocks.
+        .max_blocking_threads(4)
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(Code::Bug).found("no threads to be had").because(error))
+}
+
+fn uplink_settings(settings: &Settings, purpose: Purpose) -> UplinkSettings {
+    let timeout = settings.link.upstream_timeout;
+    match purpose {
+        Purpose::Library => UplinkSettings::new(&settings.buffer, timeout, OnFull::DropNewest),
+        Purpose::Relay => {
+            UplinkSettings::new(&settings.buffer, timeout, OnFull::Block).bounded_by_bytes()
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The relay: local agents' plaintext gRPC in, records and calls out through the engine.
+//!
+//! Reports of client streams are queued and answered by the relay; unary and bidirectional calls
+//! pass through with their metadata and the backend's own answer; anything that is not SkyWalking's
+//! is answered with UNIMPLEMENTED. Nothing here knows how the way to the backend is protected.
+
+mod answer;
+mod intake;
+mod listener;
+mod metadata;
+mod pass;
+mod route;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+use crate::config::Settings;
+use crate::error::{Code, Error, Result};
+use crate::transport::Transport;
+use crate::uplink::Uplink;
+
+use listener::Listener;
+use metadata::Policy;
+
+/// A relay that accepts local agents.
+#[derive(Debug)]
+pub struct Relay {
+    addresses: Vec<SocketAddr>,
+    course: watch::Sender<Course>,
+    listeners: JoinSet<()>,
+}
+
+/// What every call needs.
+#[derive(Debug)]
+struct Desk {
+    uplink: Uplink,
+    transport: Transport,
+    policy: Policy,
+    /// How long the backend may take to answer a unary call.
+    timeout: Duration,
+}
+
+/// What the connections are to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    Serve,
+    /// No new calls; those under way may end.
+    Drain,
+    /// No more time.
+    Cut,
+}
+
+/// The part of the time for a drain that calls under way get; the rest is for delivery.
+const CALLS_SHARE: u32 = 2;
+
+// === impl Relay ===
+
+impl Relay {
+    /// Opens the listeners and begins to accept on the runtime of `handle`.
+    ///
+    /// # Errors
+    ///
+    /// When an address is taken, or a backend turns out to be the relay itself.
+    pub fn start(
+        settings: &Settings,
+        uplink: Uplink,
+        transport: Transport,
+        handle: &Handle,
+    ) -> Result<Self> {
+        let _entered = handle.enter();
+        let listeners: Vec<Listener> =
+            settings.relay.listen.iter().map(listener::open).collect::<Result<Vec<_>>>()?.concat();
+        let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
+        refuse_itself(settings, &addresses)?;
+        let desk = Arc::new(Desk {
+            uplink,
+            transport,
+            policy: Policy::new(settings),
+            timeout: settings.link.upstream_timeout,
+        });
+        let (course, watched) = watch::channel(Course::Serve);
+        let mut tasks = JoinSet::new();
+        for listener in listeners {
+            tasks.spawn_on(listener.run(desk.clone(), watched.clone()), handle);
+        }
+        Ok(Self { addresses, course, listeners: tasks })
+    }
+
+    /// The addresses that are listened on, with the ports the system chose.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Stops accepting and lets calls under way end, for half of `limit` at most.
+    pub async fn drain(mut self, limit: Duration) {
+        self.course.send_replace(Course::Drain);
+        let deadline = Instant::now() + limit / CALLS_SHARE;
+        let ended =
+            timeout_at(deadline, async { while self.listeners.join_next().await.is_some() {} });
+        if ended.await.is_err() {
+            self.course.send_replace(Course::Cut);
+            while self.listeners.join_next().await.is_some() {}
+        }
+    }
+}
+
+/// A relay that sends to itself would multiply each record for ever. The settings already refuse
+/// the obvious spellings; names and chosen ports show only now.
+fn refuse_itself(settings: &Settings, listening: &[SocketAddr]) -> Result<()> {
+    for backend in &settings.link.backends {
+        let crate::config::Backend::Tcp { host, port } = backend else { continue };
+        if !listening.iter().any(|address| address.port() == *port) {
+            continue;
+        }
+        // A name that cannot be resolved now is the transport's to complain about.
+        let Ok(found) = std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), *port)) else {
+            continue;
+        };
+        for address in found {
+            if listening.contains(&address) {
+                return Err(Error::new(Code::BackendIsListener)
+                    .key("collector.backend_service")
+                    .found(backend)
+                    .expected("another address than relay.listen"));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! Client streams of local agents: taken apart into records, queued, answered by the relay.
+//!
+//! Reading stops while the queue is full: the stream's flow-control window then fills, and the
+//! agent waits.
+
+use http::{HeaderMap, Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+use tonic::Status;
+use tonic::body::Body;
+
+use super::{Desk, answer};
+use crate::error::{Code, Error};
+use crate::protocol::Method;
+use crate::protocol::frame::{FrameError, MAX_MESSAGE, Splitter};
+use crate::uplink::{Passport, Reporter};
+
+/// Takes a stream of reports over.
+pub(super) async fn report(
+    desk: &Desk,
+    method: &'static Method,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let reporter = desk.uplink.reporter(passport(desk, method, &head.headers));
+    match read(body, reporter).await {
+        Ok(()) => answer::no_commands(),
+        Err(Refusal::Frame(error)) => {
+            log::warn!("a local agent's stream to {} was refused: {error}", method.path);
+            answer::status(status_of(&error))
+        }
+        Err(Refusal::Gone(error)) => {
+            // What was complete is queued; the agent has given the rest up itself.
+            let why = error.map_or_else(|| "reset".to_owned(), |error| error.to_string());
+            log::debug!("a local agent left its stream to {}: {why}", method.path);
+            answer::status(Status::cancelled("the stream was not ended properly"))
+        }
+        Err(Refusal::Queue(error)) if error.code() == Code::QueueFull => {
+            answer::status(Status::resource_exhausted(error.to_string()))
+        }
+        Err(Refusal::Queue(error)) => answer::failure(&error),
+    }
+}
+
+fn passport(desk: &Desk, method: &'static Method, headers: &HeaderMap) -> Passport {
+    Passport::new(method)
+        .with_metadata(desk.policy.of_records(headers))
+        .with_encoding(headers.get("grpc-encoding").cloned())
+}
+
+enum Refusal {
+    Frame(FrameError),
+    Gone(Option<hyper::Error>),
+    Queue(Error),
+}
+
+async fn read(mut body: Incoming, mut reporter: Reporter) -> Result<(), Refusal> {
+    let mut splitter = Splitter::new(MAX_MESSAGE);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Refusal::Gone(Some(error)))?;
+        let Ok(data) = frame.into_data() else { continue };
+        splitter.push(data);
+        while let Some(message) = splitter.next().map_err(Refusal::Frame)? {
+            reporter.report(message).await.map_err(Refusal::Queue)?;
+        }
+    }
+    // hyper ends the body of a stream that was reset without an error as if it had been closed.
+    if !body.is_end_stream() {
+        return Err(Refusal::Gone(None));
+    }
+    splitter.finish().map_err(Refusal::Frame)
+}
+
+fn status_of(error: &FrameError) -> Status {
+    match error {
+        FrameError::TooLarge { .. } => {
+            Status::resource_exhausted(format!("{} {error}", Code::MessageTooLarge))
+        }
+        _ => Status::internal(error.to_string()),
+    }
+}

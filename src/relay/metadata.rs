@@ -1,0 +1,92 @@
+//! Which metadata of a local agent goes on to the backend, and which the relay adds.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::config::Settings;
+use crate::uplink::Metadata;
+
+const AUTHENTICATION: HeaderName = HeaderName::from_static("authentication");
+const AGENT_VERSION: HeaderName = HeaderName::from_static("agent-version");
+
+/// The rules, made once from the settings.
+#[derive(Debug)]
+pub(super) struct Policy {
+    /// Names that go with queued records.
+    forwarded: Vec<HeaderName>,
+    /// `agent.authentication`, for agents that bring no token.
+    token: Option<HeaderValue>,
+    /// Whether tokens may travel: they are kept off plaintext that leaves this machine.
+    tokens_allowed: bool,
+    warned: AtomicBool,
+}
+
+// === impl Policy ===
+
+impl Policy {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let mut forwarded = vec![AUTHENTICATION, AGENT_VERSION];
+        // The settings hold only valid names.
+        forwarded
+            .extend(settings.relay.forward_headers.iter().filter_map(|name| name.parse().ok()));
+        let token = settings.agent.authentication.as_ref().and_then(|token| {
+            let mut value = HeaderValue::from_str(token.expose()).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        });
+        let stays_here = settings.link.backends.iter().all(|backend| backend.is_local());
+        let tokens_allowed =
+            settings.tls.mode.is_tls() || stays_here || settings.agent.allow_plaintext_token;
+        Self { forwarded, token, tokens_allowed, warned: AtomicBool::new(false) }
+    }
+
+    /// The metadata that goes with queued records.
+    pub(super) fn of_records(&self, headers: &HeaderMap) -> Metadata {
+        let mut metadata = Metadata::default();
+        for name in &self.forwarded {
+            for value in headers.get_all(name) {
+                let mut value = value.clone();
+                value.set_sensitive(*name == AUTHENTICATION);
+                metadata.push(name.clone(), value);
+            }
+        }
+        if !metadata.has(&AUTHENTICATION)
+            && let Some(token) = &self.token
+        {
+            metadata.push(AUTHENTICATION, token.clone());
+        }
+        if !self.tokens_allowed && metadata.remove(&AUTHENTICATION) {
+            self.warn_once();
+        }
+        metadata
+    }
+
+    /// The headers of a call that passes through: all of the agent's, but for those that belong to
+    /// its connection.
+    pub(super) fn of_call(&self, mut headers: HeaderMap) -> HeaderMap {
+        for name in
+            ["host", "connection", "transfer-encoding", "upgrade", "keep-alive", "proxy-connection"]
+        {
+            headers.remove(name);
+        }
+        if let Some(value) = headers.get_mut(AUTHENTICATION) {
+            value.set_sensitive(true);
+        } else if let Some(token) = &self.token {
+            headers.insert(AUTHENTICATION, token.clone());
+        }
+        if !self.tokens_allowed && headers.remove(AUTHENTICATION).is_some() {
+            self.warn_once();
+        }
+        headers
+    }
+
+    fn warn_once(&self) {
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            log::warn!(
+                "the token of a local agent is withheld: the link is plaintext and leaves this \
+                 machine; do: turn TLS on, or set agent.allow_plaintext_token=true"
+            );
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Decides by the path what becomes of a call.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use super::{Desk, answer, intake, pass};
+use crate::protocol::{self, Shape};
+
+/// Answers one call; what fails is answered as a gRPC status.
+pub(super) async fn call(
+    desk: Arc<Desk>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    if request.method() != Method::POST || !is_grpc(&request) {
+        return Ok(answer::not_grpc());
+    }
+    let path = request.uri().path();
+    let Some(method) = protocol::find(path) else {
+        log::debug!("refused an unknown method {path:?}");
+        let text = format!("the relay knows no method {path}");
+        return Ok(answer::status(Status::new(Code::Unimplemented, text)));
+    };
+    Ok(match method.shape {
+        Shape::ClientStream => intake::report(&desk, method, request).await,
+        Shape::Unary | Shape::Bidi => pass::through(&desk, method, request).await,
+    })
+}
+
+fn is_grpc(request: &Request<Incoming>) -> bool {
+    request
+        .headers()
+        .get(http::header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}

@@ -1,0 +1,281 @@
+//! The body of one stream to the backend: takes records from a lane and lays them out as frames.
+//!
+//! Small records are copied together into chunks that fill one HTTP/2 DATA frame and, with its
+//! head, one TLS record; large ones travel as they are. A chunk leaves as soon as the lane is
+//! empty: nothing waits for company. The stream ends when it has carried enough, or when nothing
+//! has come for a while, since only its end makes the backend acknowledge.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::lane::{Lane, Outlook, Record, Wanted};
+use super::sticky;
+use crate::protocol::Sticky;
+use crate::protocol::frame;
+
+/// How much one stream carries.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    records: usize,
+    bytes: usize,
+    /// How long a stream that is never idle may last.
+    age: Duration,
+    /// How long to wait for a further record; `None` waits for the end of the local stream.
+    idle: Option<Duration>,
+}
+
+/// The records that one stream has taken; outlives the body, to be confirmed or put back.
+#[derive(Debug)]
+pub(super) struct Batch(Mutex<Progress>);
+
+#[derive(Debug)]
+struct Progress {
+    records: Vec<Record>,
+    bytes: u64,
+    /// When HTTP/2 last asked for more, and whether it was told to wait.
+    asked: Instant,
+    waiting: bool,
+    ended: bool,
+}
+
+/// The body itself.
+#[derive(Debug)]
+pub(super) struct ReportBody {
+    lane: Arc<Lane>,
+    batch: Arc<Batch>,
+    bounds: Bounds,
+    chunk: BytesMut,
+    /// Large records go out beside the chunk.
+    large: Option<Bytes>,
+    begun: Instant,
+    carried: usize,
+    timer: Pin<Box<Sleep>>,
+    over: bool,
+    /// Dropping it tells the sender that the body has ended.
+    ended: Option<oneshot::Sender<()>>,
+}
+
+/// With HTTP/2's 9 bytes of frame head exactly one full TLS record.
+const CHUNK: usize = 16 * 1024 - 9;
+/// From here on copying costs more than a frame of its own.
+const LARGE: usize = 8 * 1024;
+
+// === impl Bounds ===
+
+impl Bounds {
+    /// The bounds for a method whose backend may hold back an answer to half of `max_bytes`.
+    pub(super) fn of(sticky: Sticky, records: usize, max_bytes: usize) -> Self {
+        let usual = Self {
+            records,
+            bytes: (max_bytes / 4).min(8 * 1024 * 1024),
+            age: Duration::from_secs(1),
+            idle: Some(Duration::from_millis(20)),
+        };
+        match sticky {
+            // One unit to the backend: the end of the local stream is the end of this one.
+            Sticky::Unit(_) => Self { age: Duration::from_secs(5), idle: None, ..usual },
+            Sticky::Whole => Self {
+                records: usize::MAX,
+                bytes: max_bytes / 2,
+                age: Duration::from_secs(3600),
+                idle: None,
+            },
+            _ => usual,
+        }
+    }
+}
+
+// === impl Batch ===
+
+impl Batch {
+    pub(super) fn new() -> Self {
+        let asked = Instant::now();
+        Self(Mutex::new(Progress {
+            records: Vec::new(),
+            bytes: 0,
+            asked,
+            waiting: false,
+            ended: false,
+        }))
+    }
+
+    /// The records taken so far and the sum of their lengths; leaves none behind.
+    pub(super) fn empty(&self) -> (Vec<Record>, u64) {
+        let mut progress = self.progress();
+        (std::mem::take(&mut progress.records), std::mem::take(&mut progress.bytes))
+    }
+
+    /// Whether the backend has made no progress for longer than `limit`: neither taken what is
+    /// there to be sent, nor answered what was.
+    pub(super) fn is_overdue(&self, limit: Duration) -> bool {
+        let progress = self.progress();
+        (progress.ended || !progress.waiting) && progress.asked.elapsed() > limit
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl ReportBody ===
+
+impl ReportBody {
+    pub(super) fn new(
+        lane: Arc<Lane>,
+        batch: Arc<Batch>,
+        bounds: Bounds,
+        ended: oneshot::Sender<()>,
+    ) -> Self {
+        let begun = Instant::now();
+        Self {
+            lane,
+            batch,
+            bounds,
+            chunk: BytesMut::new(),
+            large: None,
+            begun,
+            carried: 0,
+            timer: Box::pin(sleep_until(begun)),
+            over: false,
+            ended: Some(ended),
+        }
+    }
+
+    /// Moves records from the lane into the chunk and the batch, up to the bounds.
+    fn fill(&mut self) {
+        let batch = self.batch.clone();
+        let mut progress = batch.progress();
+        progress.asked = Instant::now();
+        progress.waiting = false;
+        let lane = self.lane.clone();
+        lane.take(|record| {
+            self.lay_out(&record, progress.records.is_empty());
+            let length = record.message.data.len();
+            progress.bytes += length as u64;
+            self.carried += length;
+            progress.records.push(record);
+            let enough = progress.records.len() >= self.bounds.records
+                || self.carried >= self.bounds.bytes
+                || self.begun.elapsed() >= self.bounds.age;
+            if enough {
+                self.over = true;
+            }
+            if enough || self.chunk.len() >= CHUNK || self.large.is_some() {
+                Wanted::Enough
+            } else {
+                Wanted::More
+            }
+        });
+    }
+
+    fn lay_out(&mut self, record: &Record, first: bool) {
+        let joined = (first && !record.prefix.is_empty())
+            .then(|| {
+                let encoding = self.lane.passport().encoding();
+                sticky::prefixed(&record.message, encoding, &record.prefix)
+            })
+            .flatten();
+        let message = joined.as_ref().unwrap_or(&record.message);
+        if self.chunk.capacity() == 0 {
+            self.chunk.reserve(CHUNK + LARGE);
+        }
+        self.chunk.put_slice(&frame::header(message.compressed, message.data.len()));
+        if message.data.len() > LARGE {
+            self.large = Some(message.data.clone());
+        } else {
+            self.chunk.put_slice(&message.data);
+        }
+    }
+
+    /// The next piece that is ready to leave.
+    fn next_piece(&mut self) -> Option<Bytes> {
+        if self.chunk.is_empty() {
+            return self.large.take();
+        }
+        if self.chunk.len() <= CHUNK {
+            return Some(std::mem::take(&mut self.chunk).freeze());
+        }
+        Some(self.chunk.split_to(CHUNK).freeze())
+    }
+
+    fn end(&mut self) {
+        self.over = true;
+        if let Some(ended) = self.ended.take() {
+            let mut progress = self.batch.progress();
+            progress.ended = true;
+            progress.asked = Instant::now();
+            drop(progress);
+            // The sender may be gone: then nobody wants to know.
+            let _ = ended.send(());
+        }
+    }
+
+    /// Waits for the lane; gives up when the stream has been idle or open for too long.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let latest = self.begun + self.bounds.age;
+        let until = match self.bounds.idle {
+            Some(idle) => latest.min(Instant::now() + idle),
+            None => latest,
+        };
+        self.timer.as_mut().reset(until);
+        self.timer.as_mut().poll(cx)
+    }
+}
+
+impl Body for ReportBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = &mut *self;
+        loop {
+            if !this.over && this.large.is_none() && this.chunk.len() < CHUNK {
+                this.fill();
+            }
+            if let Some(piece) = this.next_piece() {
+                if this.over && this.chunk.is_empty() && this.large.is_none() {
+                    this.end();
+                }
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            if this.over {
+                this.end();
+                return Poll::Ready(None);
+            }
+            match this.lane.poll_outlook(cx) {
+                Poll::Ready(Outlook::Records) => {}
+                Poll::Ready(Outlook::Over) => this.over = true,
+                Poll::Pending if this.poll_patience(cx).is_ready() => this.over = true,
+                Poll::Pending => {
+                    this.batch.progress().waiting = true;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.over && self.chunk.is_empty() && self.large.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::new()
+    }
+}
+
+impl Drop for ReportBody {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

@@ -1,0 +1,166 @@
+//! A queue of records that may share a stream to the backend.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use super::envelope::Passport;
+use super::ledger::{DropReason, Ledger};
+use crate::protocol::frame::Message;
+
+/// A record in its lane.
+#[derive(Debug, Clone)]
+pub(super) struct Record {
+    /// Given at acceptance, in rising order.
+    pub(super) id: u64,
+    pub(super) message: Message,
+    /// What goes in front of the message if it becomes the first of a stream.
+    pub(super) prefix: Bytes,
+}
+
+/// What makes two streams alike enough to share a lane.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct LaneKey {
+    pub(super) passport: Arc<Passport>,
+    /// The sticky fields of the first message.
+    pub(super) head: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    passport: Arc<Passport>,
+    key: Option<LaneKey>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<Record>,
+    /// Streams that may still add records.
+    users: usize,
+    /// The one task that waits for records: the sender or the body it has opened.
+    waker: Option<Waker>,
+}
+
+/// What a lane has to offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outlook {
+    /// Records are waiting.
+    Records,
+    /// None is waiting, and none will come.
+    Over,
+}
+
+// === impl Lane ===
+
+impl Lane {
+    pub(super) fn new(passport: Arc<Passport>, key: Option<LaneKey>) -> Self {
+        Self { passport, key, state: Mutex::default() }
+    }
+
+    pub(super) fn passport(&self) -> &Passport {
+        &self.passport
+    }
+
+    pub(super) fn key(&self) -> Option<&LaneKey> {
+        self.key.as_ref()
+    }
+
+    pub(super) fn join(&self) {
+        self.state().users += 1;
+    }
+
+    pub(super) fn leave(&self) {
+        let mut state = self.state();
+        state.users -= 1;
+        if state.users == 0 {
+            wake(state);
+        }
+    }
+
+    pub(super) fn push(&self, record: Record) {
+        let mut state = self.state();
+        state.queue.push_back(record);
+        wake(state);
+    }
+
+    /// Puts records back that were sent in vain, in front of those that were not.
+    pub(super) fn put_back(&self, records: Vec<Record>) {
+        let mut state = self.state();
+        for record in records.into_iter().rev() {
+            state.queue.push_front(record);
+        }
+        // Two streams that failed may come back in the wrong order.
+        if !state.queue.iter().is_sorted_by_key(|record| record.id) {
+            state.queue.make_contiguous().sort_by_key(|record| record.id);
+        }
+        wake(state);
+    }
+
+    /// Gives the oldest record up; `false` if there is none.
+    pub(super) fn drop_oldest(&self, ledger: &Ledger) -> bool {
+        let Some(record) = self.state().queue.pop_front() else { return false };
+        let length = record.message.data.len() as u64;
+        ledger.give_up(self.passport.method.kind, 1, length, DropReason::Displaced);
+        true
+    }
+
+    /// Hands records to `take` until it wants no more or there are no more.
+    pub(super) fn take(&self, mut take: impl FnMut(Record) -> Wanted) {
+        let mut state = self.state();
+        while let Some(record) = state.queue.pop_front() {
+            if take(record) == Wanted::Enough {
+                return;
+            }
+        }
+    }
+
+    /// Says what the lane has to offer, or has `cx` woken when that changes.
+    pub(super) fn poll_outlook(&self, cx: &mut Context<'_>) -> Poll<Outlook> {
+        let mut state = self.state();
+        if !state.queue.is_empty() {
+            Poll::Ready(Outlook::Records)
+        } else if state.users == 0 {
+            Poll::Ready(Outlook::Over)
+        } else {
+            match &mut state.waker {
+                Some(waker) => waker.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+            Poll::Pending
+        }
+    }
+
+    pub(super) async fn outlook(&self) -> Outlook {
+        poll_fn(|cx| self.poll_outlook(cx)).await
+    }
+
+    /// Whether nobody uses the lane and nothing waits in it.
+    pub(super) fn is_abandoned(&self) -> bool {
+        let state = self.state();
+        state.users == 0 && state.queue.is_empty()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether to go on handing records over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    More,
+    Enough,
+}
+
+/// Wakes outside the lock: the woken task may run at once on another thread and want it.
+fn wake(mut state: MutexGuard<'_, State>) {
+    let waker = state.waker.take();
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}

@@ -1,0 +1,274 @@
+//! Empties one lane: opens streams, waits for their answers, puts back what failed.
+//!
+//! The next stream opens when the body of the last one has ended, not when it is answered: the
+//! round trip to the backend costs time, not throughput.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tonic::body::Body;
+use tonic::{Code as Status, metadata::GRPC_CONTENT_TYPE};
+
+use super::body::{Batch, Bounds, ReportBody};
+use super::lane::{Lane, Outlook, Record};
+use super::ledger::DropReason;
+use super::{Uplink, envelope::Passport};
+use crate::error::{Chain, Code, Error};
+use crate::transport::Reach;
+use crate::transport::backoff::Backoff;
+
+/// Streams of one lane that may wait for their answer at a time.
+const FLIGHTS: usize = 4;
+/// Records of one stream: few enough that a failure repeats little.
+const RECORDS: usize = 10_000;
+
+/// One stream that has come back.
+struct Landing {
+    records: Vec<Record>,
+    bytes: u64,
+    verdict: Verdict,
+}
+
+/// What the backend made of a stream.
+enum Verdict {
+    Acknowledged,
+    /// Try again later. `Reach` says whether it may have arrived.
+    Retry(Error, Reach),
+    /// No repetition will change it.
+    Rejected(Error),
+}
+
+struct Sender {
+    uplink: Uplink,
+    lane: Arc<Lane>,
+    flights: JoinSet<Landing>,
+    backoff: Backoff,
+    /// Rest before the next stream, after a failure.
+    rest: Option<Duration>,
+    /// How many records the next stream takes; halved to find the one that is refused.
+    appetite: usize,
+    complaint: Option<Code>,
+}
+
+/// Runs until nobody uses the lane any more and it is empty.
+pub(super) async fn run(uplink: Uplink, lane: Arc<Lane>) {
+    let mut sender = Sender {
+        uplink,
+        lane,
+        flights: JoinSet::new(),
+        backoff: Backoff::default(),
+        rest: None,
+        appetite: RECORDS,
+        complaint: None,
+    };
+    sender.run().await;
+}
+
+// === impl Sender ===
+
+impl Sender {
+    async fn run(&mut self) {
+        loop {
+            while let Some(landed) = self.flights.try_join_next() {
+                self.settle(landed.ok());
+            }
+            if self.flights.len() >= FLIGHTS {
+                self.await_landing().await;
+                continue;
+            }
+            if let Some(rest) = self.rest.take() {
+                tokio::time::sleep(rest).await;
+                continue;
+            }
+            let lane = self.lane.clone();
+            let outlook = tokio::select! {
+                outlook = lane.outlook() => outlook,
+                Some(landed) = self.flights.join_next() => {
+                    self.settle(landed.ok());
+                    continue;
+                }
+            };
+            match outlook {
+                Outlook::Over if self.flights.is_empty() => {
+                    if self.uplink.close(&self.lane) {
+                        return;
+                    }
+                }
+                Outlook::Over => self.await_landing().await,
+                // An error: the transport has been stopped, and the books with it.
+                Outlook::Records => match self.uplink.0.transport.ready().await {
+                    Ok(_) => self.take_off().await,
+                    Err(_) => return,
+                },
+            }
+        }
+    }
+
+    /// Opens a stream and waits until its body has ended.
+    async fn take_off(&mut self) {
+        let Ok(permit) = self.uplink.0.streams.clone().acquire_owned().await else { return };
+        let settings = self.uplink.0.settings;
+        let passport = self.lane.passport();
+        let bounds = Bounds::of(passport.method.sticky, self.appetite, settings.max_bytes);
+        let batch = Arc::new(Batch::new());
+        let (ended, end) = oneshot::channel();
+        let body = ReportBody::new(self.lane.clone(), batch.clone(), bounds, ended);
+        let request = request(passport, Body::new(body));
+        let transport = self.uplink.0.transport.clone();
+        self.flights.spawn(async move {
+            let call = async {
+                let response = match transport.send(request).await {
+                    Ok(response) => response,
+                    Err((error, reach)) => return Verdict::Retry(error, reach),
+                };
+                verdict(response).await
+            };
+            let verdict = tokio::select! {
+                verdict = call => verdict,
+                () = overdue(&batch, settings.timeout) => {
+                    let error = Error::new(Code::CallFailed).found(format!("no progress within {:?}", settings.timeout));
+                    Verdict::Retry(error, Reach::Unknown)
+                }
+            };
+            drop(permit);
+            let (records, bytes) = batch.empty();
+            Landing { records, bytes, verdict }
+        });
+        // An error means the same as a message: the body is gone.
+        let _ = end.await;
+    }
+
+    async fn await_landing(&mut self) {
+        if let Some(landed) = self.flights.join_next().await {
+            self.settle(landed.ok());
+        }
+    }
+
+    /// Enters into the books what became of a stream. `None`: its task was cancelled with the
+    /// runtime, which is the end of the books too.
+    fn settle(&mut self, landing: Option<Landing>) {
+        let Some(Landing { records, bytes, verdict }) = landing else { return };
+        let method = self.lane.passport().method;
+        let ledger = self.uplink.0.ledger.clone();
+        let count = records.len() as u64;
+        match verdict {
+            Verdict::Acknowledged => {
+                ledger.acknowledge(method.kind, count, bytes);
+                self.backoff.reset();
+                self.appetite = self.appetite.saturating_mul(2).min(RECORDS);
+                if self.complaint.take().is_some() {
+                    log::info!("{} are delivered again", method.path);
+                }
+            }
+            Verdict::Rejected(error) if records.len() > 1 && method.resend => {
+                // One of them is at fault: half as many next time finds it.
+                self.appetite = records.len() / 2;
+                self.complain(&error, "looking for the record at fault");
+                self.lane.put_back(records);
+            }
+            Verdict::Rejected(error) => {
+                if count > 0 {
+                    self.complain(&error, &format!("{count} records dropped"));
+                    ledger.give_up(method.kind, count, bytes, DropReason::Rejected);
+                }
+            }
+            Verdict::Retry(error, reach) => {
+                self.rest = Some(self.backoff.rest());
+                if count == 0 {
+                    return;
+                }
+                if reach == Reach::Unknown && !method.resend {
+                    self.complain(
+                        &error,
+                        &format!("{count} records dropped, as they may have arrived"),
+                    );
+                    ledger.give_up(method.kind, count, bytes, DropReason::NotResent);
+                    return;
+                }
+                if reach == Reach::Unknown {
+                    ledger.note_repeat(method.kind, count);
+                }
+                self.complain(&error, "records wait to be sent again");
+                self.lane.put_back(records);
+            }
+        }
+    }
+
+    /// Says once what holds records up, until that changes.
+    fn complain(&mut self, error: &Error, consequence: &str) {
+        if self.complaint.replace(error.code()) != Some(error.code()) {
+            log::warn!("{}: {consequence}: {}", self.lane.passport().method.path, Chain(error));
+        }
+    }
+}
+
+fn request(passport: &Passport, body: Body) -> http::Request<Body> {
+    let mut request = http::Request::new(body);
+    *request.method_mut() = http::Method::POST;
+    *request.version_mut() = http::Version::HTTP_2;
+    *request.uri_mut() = http::Uri::from_static(passport.method.path);
+    let headers = request.headers_mut();
+    for (name, value) in passport.metadata.iter() {
+        headers.append(name, value.clone());
+    }
+    headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
+    headers.insert(http::header::CONTENT_TYPE, GRPC_CONTENT_TYPE);
+    if let Some(encoding) = passport.encoding() {
+        headers.insert("grpc-encoding", encoding.clone());
+    }
+    request
+}
+
+/// Reads an answer to its end: the status comes in the trailers, or in the head if there is
+/// nothing else.
+async fn verdict(response: http::Response<Incoming>) -> Verdict {
+    let (head, body) = response.into_parts();
+    let mut status = tonic::Status::from_header_map(&head.headers);
+    if status.is_none() {
+        match body.collect().await {
+            Ok(collected) => {
+                status = collected.trailers().and_then(tonic::Status::from_header_map);
+            }
+            Err(error) => {
+                return Verdict::Retry(
+                    Error::new(Code::ConnectionLost).because(error),
+                    Reach::Unknown,
+                );
+            }
+        }
+    }
+    let failed = |status: &tonic::Status| {
+        let found = format!("gRPC status {:?} {}", status.code(), status.message());
+        Error::new(Code::CallFailed).found(found)
+    };
+    match status {
+        Some(status) => match status.code() {
+            Status::Ok => Verdict::Acknowledged,
+            Status::InvalidArgument | Status::OutOfRange | Status::Unimplemented => {
+                Verdict::Rejected(failed(&status))
+            }
+            _ => Verdict::Retry(failed(&status), Reach::Unknown),
+        },
+        None => {
+            let found = format!("HTTP status {} without a gRPC status", head.status);
+            Verdict::Retry(Error::new(Code::CallFailed).found(found), Reach::Unknown)
+        }
+    }
+}
+
+/// Returns once the backend has made no progress for `limit`.
+async fn overdue(batch: &Batch, limit: Duration) {
+    let mut tick =
+        tokio::time::interval((limit / 4).clamp(Duration::from_millis(10), Duration::from_secs(1)));
+    loop {
+        tick.tick().await;
+        if batch.is_overdue(limit) {
+            return;
+        }
+    }
+}
