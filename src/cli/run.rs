@@ -1,0 +1,131 @@
+//! `skytls run`: the relay, from its settings to the end of its drain.
+
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{SettingsArgs, logging, out};
+use crate::config::{Loaded, Settings};
+use crate::engine::{Engine, Purpose};
+use crate::error::{Code, Error, Result};
+use crate::relay::Relay;
+use crate::uplink::Snapshot;
+
+/// Arguments of `skytls run`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+/// Runs until SIGTERM or SIGINT, then drains.
+pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<()> {
+    let Loaded { settings, warnings, .. } = args.settings.load()?;
+    logging::from_settings(verbose, &settings.logging)?;
+    for warning in &warnings {
+        log::warn!("{warning}");
+    }
+    if !settings.enabled {
+        log::warn!("agent.enable is false: there is nothing to do");
+        return Ok(());
+    }
+    let engine = Engine::start(&settings, Purpose::Relay)?;
+    let handle = engine.handle().cloned().ok_or_else(|| Error::new(Code::Bug))?;
+    let relay =
+        Relay::start(&settings, engine.uplink().clone(), engine.transport().clone(), &handle)?;
+    announce(&settings, &engine);
+    // The handlers stand before anybody is told that the relay is ready.
+    let signals = handle.block_on(async { Signals::new() })?;
+    for address in relay.addresses() {
+        out::listening(*address);
+    }
+    handle.block_on(signals.stop());
+    let limit = settings.relay.drain_timeout;
+    log::info!("stopping: calls under way and records get {limit:?}");
+    handle.block_on(relay.drain(limit));
+    finish(engine, limit)
+}
+
+fn announce(settings: &Settings, engine: &Engine) {
+    let mode = settings.tls.mode;
+    let backends: Vec<String> = settings.link.backends.iter().map(ToString::to_string).collect();
+    log::info!("sending to {} by {} ({})", backends.join(", "), mode.name(), mode.reason());
+    if let Some(generation) = engine.generation() {
+        let description = generation.description();
+        for (what, certificates) in [("CA", &description.ca), ("own", &description.chain)] {
+            for certificate in certificates {
+                log::info!(
+                    "{what} certificate {}, {} days left",
+                    certificate.subject,
+                    certificate.days_left
+                );
+            }
+        }
+    } else if !settings.link.backends.iter().all(|backend| backend.is_local()) {
+        log::warn!("records leave this machine in plaintext: no CA file, no agent.force_tls");
+    }
+}
+
+/// Delivers what is pending and says what became of everything.
+fn finish(engine: Engine, limit: Duration) -> Result<()> {
+    let uplink = engine.uplink().clone();
+    let left = engine.stop(limit);
+    let Snapshot { total, .. } = uplink.books();
+    log::info!(
+        "accepted {}, acknowledged {}, dropped {}, refused {}, possibly duplicated {}",
+        total.accepted,
+        total.acknowledged,
+        total.dropped.total(),
+        total.refused,
+        total.possibly_duplicated
+    );
+    if left == 0 {
+        return Ok(());
+    }
+    Err(Error::new(Code::RecordsLost)
+        .found(format!("{left} records left after {limit:?}"))
+        .hint("raise relay.drain_timeout, or find out why the backend did not take them"))
+}
+
+/// The signals that steer a relay.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Error::new(Code::Bug).found("no signal handler").because(error))
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn stop(mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => {
+                    log::warn!("SIGHUP: this version reads certificates only at the start");
+                }
+            }
+        }
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub(super) async fn stop_signal() {
+    match Signals::new() {
+        Ok(signals) => signals.stop().await,
+        // Without handlers the signals end the process by themselves.
+        Err(_) => std::future::pending().await,
+    }
+}

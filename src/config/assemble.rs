@@ -1,0 +1,389 @@
+//! From checked texts to typed settings: what values mean, alone and together.
+//!
+//! Reads nothing but the passphrase file; certificates and keys are left to the TLS room.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use super::backend::{self, Addresses};
+use super::effective::{Effective, Entry, MASK, Origin, Unused, Warning, WarningKind};
+use super::keys::Key;
+use super::layers::Value;
+use super::load::Loaded;
+use super::mode::{self, Facts};
+use super::paths::{self, Nowhere};
+use super::settings::*;
+use super::value::{self, Fault};
+use crate::error::{Code, Error, Result};
+
+/// All values, and where their paths start.
+pub(super) struct Assembly {
+    /// In the order of [`Key::ALL`].
+    pub(super) values: Vec<Value>,
+    pub(super) folder: PathBuf,
+    pub(super) relay: bool,
+    pub(super) warnings: Vec<Warning>,
+}
+
+/// More than any passphrase.
+const LONGEST_PASSPHRASE: u64 = 4 * 1024;
+/// The default of the file that SkyWalking ships; nobody's service is called so.
+const PLACEHOLDER_NAME: &str = "Your_ApplicationName";
+
+// === impl Assembly ===
+
+impl Assembly {
+    /// Puts everything together.
+    pub(super) fn finish(mut self, unused: Vec<Unused>, file: Option<PathBuf>) -> Result<Loaded> {
+        let agent = self.agent()?;
+        let link = self.link()?;
+        let tls = self.tls()?;
+        self.judge_plaintext(tls.mode, &link, &agent)?;
+        let settings = Settings {
+            enabled: self.flag(Key::Enable)?,
+            buffer: self.buffer()?,
+            relay: self.relay(&link)?,
+            logging: self.logging(),
+            agent,
+            link,
+            tls,
+        };
+        let entries = self.entries(&settings);
+        let effective = Effective { entries, unused, file };
+        Ok(Loaded { settings, effective, warnings: self.warnings })
+    }
+
+    fn agent(&self) -> Result<AgentSettings> {
+        let properties = self.value(Key::InstanceProperties);
+        Ok(AgentSettings {
+            folder: self.folder.clone(),
+            service_name: self.text(Key::ServiceName).filter(|name| name != PLACEHOLDER_NAME),
+            namespace: self.text(Key::Namespace),
+            cluster: self.text(Key::Cluster),
+            instance_name: self.text(Key::InstanceName),
+            instance_properties: match properties.text.as_str() {
+                "" => Vec::new(),
+                text => value::properties(text).map_err(|fault| properties.fault(fault))?,
+            },
+            authentication: self.text(Key::Authentication).map(Secret::new),
+            allow_plaintext_token: self.flag(Key::AllowPlaintextToken)?,
+        })
+    }
+
+    fn link(&mut self) -> Result<LinkSettings> {
+        let own = self.relay && self.value(Key::RelayBackendService).set;
+        let key = if own { Key::RelayBackendService } else { Key::BackendService };
+        let backends = self.addresses(key, backend::backends)?;
+        if backends.iter().any(|backend| matches!(backend, Backend::Unix(_))) {
+            return Err(self
+                .value(key)
+                .error(Code::NotBuiltYet)
+                .found("unix:")
+                .hint("write host:port: this version does not connect to Unix sockets"));
+        }
+        Ok(LinkSettings {
+            backends,
+            authority: self.text(Key::Authority),
+            upstream_timeout: self.seconds(Key::UpstreamTimeout)?,
+        })
+    }
+
+    fn tls(&mut self) -> Result<TlsSettings> {
+        let ca = self.ca()?;
+        let other = Key::ALL
+            .iter()
+            .find(|&&key| key.needs_tls() && self.value(key).text != key.default_text());
+        let facts = Facts {
+            ca: ca.is_some(),
+            force_tls: self.flag(Key::ForceTls)?,
+            require_tls: self.flag(Key::RequireTls)?,
+            key: self.value(Key::KeyPath).set,
+            chain: self.value(Key::CertChainPath).set,
+            other: other.is_some(),
+        };
+        let mode = mode::decide(facts).map_err(|code| self.refusal(code, facts, other.copied()))?;
+        let identity = self.identity()?;
+        Ok(TlsSettings {
+            mode,
+            ca,
+            identity,
+            server_name: self.text(Key::ServerName),
+            sni: self.text(Key::Sni),
+            same_name_issuer: self.value(Key::SameNameIssuer).text == "auto",
+            partial_chain: self.value(Key::PartialChain).text == "auto",
+        })
+    }
+
+    /// Names the setting and the file that would have made the difference.
+    fn refusal(&self, code: Code, facts: Facts, other: Option<Key>) -> Error {
+        let key = match code {
+            Code::HalfIdentity if facts.key => Key::KeyPath,
+            Code::HalfIdentity | Code::IdentityWithoutTls => Key::CertChainPath,
+            Code::TlsRequired => Key::RequireTls,
+            _ => other.unwrap_or(Key::TrustedCaPath),
+        };
+        let error = self.value(key).error(code);
+        match code {
+            Code::HalfIdentity => error,
+            _ => error.found(format_args!("no CA file at {}", self.default_ca().display())),
+        }
+    }
+
+    /// The CA file. Only the built-in default may be absent; the line of SkyWalking's shipped file
+    /// says just that default again.
+    fn ca(&self) -> Result<Option<Source>> {
+        let value = self.value(Key::TrustedCaPath);
+        let from_file =
+            matches!(&value.origin, Origin::File { environment, .. } if environment.is_empty());
+        if !value.set || (from_file && value.text == Key::TrustedCaPath.default_text()) {
+            let path = self.default_ca();
+            return Ok((!paths::is_absent(&self.folder, &path)).then_some(Source::File(path)));
+        }
+        self.source(Key::TrustedCaPath).map(Some)
+    }
+
+    fn default_ca(&self) -> PathBuf {
+        paths::join(&self.folder, Key::TrustedCaPath.default_text())
+    }
+
+    fn identity(&mut self) -> Result<Option<IdentitySource>> {
+        let passphrase_keys = [Key::KeyPassphrase, Key::KeyPassphrasePath];
+        let set: Vec<Key> =
+            passphrase_keys.into_iter().filter(|&key| self.value(key).set).collect();
+        if let [_, second] = set[..] {
+            return Err(self.value(second).error(Code::BadValue).expected(
+                "only one of agent.ssl_key_passphrase and agent.ssl_key_passphrase_path",
+            ));
+        }
+        if !self.value(Key::KeyPath).set {
+            if let Some(&key) = set.first() {
+                self.warn(WarningKind::PassphraseUnused, key, "there is no key to decrypt".into());
+            }
+            return Ok(None);
+        }
+        let passphrase = match set.first() {
+            Some(&Key::KeyPassphrase) => self.text(Key::KeyPassphrase).map(Secret::new),
+            Some(&key) => match self.source(key)? {
+                Source::File(path) => Some(passphrase(&path, key)?),
+                _ => None,
+            },
+            None => None,
+        };
+        let chain = self.source(Key::CertChainPath)?;
+        let key = self.source(Key::KeyPath)?;
+        Ok(Some(IdentitySource { chain, key, passphrase }))
+    }
+
+    /// The file that a set path means.
+    fn source(&self, key: Key) -> Result<Source> {
+        let value = self.value(key);
+        if let Some(scheme) = paths::uri_scheme(&self.folder, &value.text) {
+            // Only the scheme: a URI may carry a PIN.
+            return Err(value
+                .error(Code::NotBuiltYet)
+                .found(format_args!("{scheme}:…"))
+                .hint("name a file: this version does not load certificates and keys from URIs"));
+        }
+        paths::resolve(&self.folder, &value.text).map(Source::File).map_err(
+            |Nowhere { inside, outside }| {
+                let error = Error::new(Code::FileMissing).key(key.name()).file(&inside);
+                match outside {
+                    Some(outside) if outside != inside => error.found(format_args!(
+                        "neither {} nor {}",
+                        inside.display(),
+                        outside.display()
+                    )),
+                    _ => error,
+                }
+            },
+        )
+    }
+
+    /// Plaintext that leaves the machine: an error with a token, a warning without.
+    fn judge_plaintext(
+        &mut self,
+        mode: Mode,
+        link: &LinkSettings,
+        agent: &AgentSettings,
+    ) -> Result<()> {
+        let Some(backend) = mode::exposed(mode, &link.backends) else { return Ok(()) };
+        if agent.authentication.is_some() && !agent.allow_plaintext_token {
+            return Err(self
+                .value(Key::Authentication)
+                .error(Code::TokenOverPlaintext)
+                .peer(backend));
+        }
+        let text = format!(
+            "records travel in plaintext to {backend}: there is no CA file at {} and agent.force_tls is off",
+            self.default_ca().display()
+        );
+        self.warn(WarningKind::Plaintext, Key::ForceTls, text);
+        Ok(())
+    }
+
+    fn buffer(&self) -> Result<BufferSettings> {
+        let size = |key| self.number(key).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        Ok(BufferSettings {
+            max_bytes: size(Key::MaxBytes)?,
+            max_records: size(Key::ChannelSize)?.saturating_mul(size(Key::BufferSize)?),
+            on_full: match self.value(Key::OnFull).text.as_str() {
+                "drop_newest" => Some(OnFull::DropNewest),
+                "drop_oldest" => Some(OnFull::DropOldest),
+                "block" => Some(OnFull::Block),
+                _ => None,
+            },
+        })
+    }
+
+    fn relay(&mut self, link: &LinkSettings) -> Result<RelaySettings> {
+        let listen = self.addresses(Key::Listen, backend::listen)?;
+        let ack = self.value(Key::Ack);
+        if ack.text != Key::Ack.default_text() {
+            return Err(ack.error(Code::NotBuiltYet).found(&ack.text));
+        }
+        // An agent may share the relay's environment: what only a relay does is judged for it only.
+        if self.relay {
+            if let Some(address) = listen.iter().find(|address| !address.is_loopback()) {
+                return Err(self.value(Key::Listen).error(Code::ListenRemote).found(address).hint(
+                    "listen on a loopback address: this version has no TLS listener, and plaintext from other machines is never accepted",
+                ));
+            }
+            if let Some(backend) = link.backends.iter().find(|backend| backend.is_one_of(&listen)) {
+                return Err(self.value(Key::Listen).error(Code::BackendIsListener).peer(backend));
+            }
+        }
+        let headers = self.value(Key::ForwardHeaders);
+        Ok(RelaySettings {
+            listen,
+            forward_headers: match headers.text.as_str() {
+                "" => Vec::new(),
+                text => value::headers(text).map_err(|fault| headers.fault(fault))?,
+            },
+            drain_timeout: self.seconds(Key::RelayDrainTimeout)?,
+        })
+    }
+
+    fn logging(&self) -> LoggingSettings {
+        let dir = match self.value(Key::LoggingDir).text.as_str() {
+            "" => self.folder.join("logs"),
+            // Unlike certificates, as in Java: an absolute path is absolute.
+            text => self.folder.join(text),
+        };
+        let name = &self.value(Key::LoggingFileName).text;
+        let to_file = self.value(Key::LoggingOutput).text == "FILE";
+        LoggingSettings {
+            level: match self.value(Key::LoggingLevel).text.as_str() {
+                "TRACE" => LevelFilter::Trace,
+                "DEBUG" => LevelFilter::Debug,
+                "WARN" => LevelFilter::Warn,
+                "ERROR" => LevelFilter::Error,
+                "OFF" => LevelFilter::Off,
+                _ => LevelFilter::Info,
+            },
+            file: to_file.then(|| paths::join(&dir, name)),
+        }
+    }
+
+    fn addresses<T: std::fmt::Display>(
+        &mut self,
+        key: Key,
+        parse: impl Fn(&str) -> Result<Addresses<T>, Fault>,
+    ) -> Result<Vec<T>> {
+        let value = self.value(key);
+        if value.text.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Addresses { list, repeated } =
+            parse(&value.text).map_err(|fault| value.fault(fault))?;
+        for address in repeated {
+            self.warn(WarningKind::RepeatedAddress, key, format!("{address} stands there twice"));
+        }
+        Ok(list)
+    }
+
+    fn entries(&self, settings: &Settings) -> Vec<Entry> {
+        let identity = settings.tls.identity.as_ref();
+        let resolved = |key| {
+            let source = match key {
+                Key::TrustedCaPath => settings.tls.ca.as_ref(),
+                Key::CertChainPath => identity.map(|identity| &identity.chain),
+                Key::KeyPath => identity.map(|identity| &identity.key),
+                _ => None,
+            };
+            source.and_then(Source::path).map(Path::to_owned)
+        };
+        let entry = |value: &Value| Entry {
+            key: value.key,
+            value: match value.text.as_str() {
+                "" => String::new(),
+                _ if value.secret => MASK.to_owned(),
+                text => text.to_owned(),
+            },
+            origin: value.origin.clone(),
+            status: value.key.status(),
+            secret: value.secret,
+            resolved: resolved(value.key),
+        };
+        self.values.iter().map(entry).collect()
+    }
+
+    fn value(&self, key: Key) -> &Value {
+        &self.values[key as usize]
+    }
+
+    fn text(&self, key: Key) -> Option<String> {
+        Some(self.value(key).text.clone()).filter(|text| !text.is_empty())
+    }
+
+    fn flag(&self, key: Key) -> Result<bool> {
+        let value = self.value(key);
+        value::flag(&value.text).map_err(|fault| value.fault(fault))
+    }
+
+    fn number(&self, key: Key) -> Result<u64> {
+        let value = self.value(key);
+        value::number(key.kind(), &value.text).map_err(|fault| value.fault(fault))
+    }
+
+    fn seconds(&self, key: Key) -> Result<Duration> {
+        self.number(key).map(Duration::from_secs)
+    }
+
+    fn warn(&mut self, kind: WarningKind, key: Key, text: String) {
+        let place = match &self.value(key).origin {
+            Origin::File { path, line, .. } => Some((path.clone(), *line)),
+            _ => None,
+        };
+        self.warnings.push(Warning { kind, key: key.name().to_owned(), text, place });
+    }
+}
+
+/// The first line of a passphrase file, without its end.
+fn passphrase(path: &Path, key: Key) -> Result<Secret> {
+    let error = |code| Error::new(code).key(key.name()).file(path);
+    let metadata = path.metadata().map_err(|cause| error(Code::FileUnreadable).because(cause))?;
+    if !metadata.is_file() {
+        return Err(error(Code::FileNotRegular));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LONGEST_PASSPHRASE + 2).read_to_end(&mut bytes))
+        .map_err(|cause| error(Code::FileUnreadable).because(cause))?;
+    let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.is_empty() {
+        return Err(error(Code::FileEmpty).expected("the passphrase on the first line"));
+    }
+    if line.len() as u64 > LONGEST_PASSPHRASE {
+        return Err(error(Code::FileTooLarge)
+            .expected(format_args!("a first line of at most {LONGEST_PASSPHRASE} bytes")));
+    }
+    match std::str::from_utf8(line) {
+        Ok(text) => Ok(Secret::new(text.to_owned())),
+        Err(_) => Err(error(Code::BadValue).expected("UTF-8 text")),
+    }
+}

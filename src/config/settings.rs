@@ -1,0 +1,297 @@
+//! What the other rooms get to see: every setting parsed, checked and typed.
+//!
+//! Raw text, origins and placeholders stay behind in [`super::Effective`].
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The settings of one engine.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `agent.enable`.
+    pub enabled: bool,
+    /// Who this process is to the backend.
+    pub agent: AgentSettings,
+    /// Where records go.
+    pub link: LinkSettings,
+    /// How the link is protected.
+    pub tls: TlsSettings,
+    /// How much waits in memory.
+    pub buffer: BufferSettings,
+    /// What local agents talk to.
+    pub relay: RelaySettings,
+    /// What is logged where.
+    pub logging: LoggingSettings,
+}
+
+/// Who this process is to the backend.
+#[derive(Debug, Clone, Default)]
+pub struct AgentSettings {
+    /// The folder that relative paths and `/ca/ca.crt` start from.
+    pub folder: PathBuf,
+    /// `agent.service_name`; `Your_ApplicationName` counts as unset.
+    pub service_name: Option<String>,
+    /// `agent.namespace`.
+    pub namespace: Option<String>,
+    /// `agent.cluster`.
+    pub cluster: Option<String>,
+    /// `agent.instance_name`.
+    pub instance_name: Option<String>,
+    /// `agent.instance_properties_json`, as an ordered list.
+    pub instance_properties: Vec<(String, String)>,
+    /// `agent.authentication`.
+    pub authentication: Option<Secret>,
+    /// `agent.allow_plaintext_token`.
+    pub allow_plaintext_token: bool,
+}
+
+/// Where records go and how long that may take.
+#[derive(Debug, Clone)]
+pub struct LinkSettings {
+    /// `collector.backend_service`; empty when unset.
+    pub backends: Vec<Backend>,
+    /// `collector.authority`.
+    pub authority: Option<String>,
+    /// `collector.grpc_upstream_timeout`: the deadline of a call.
+    pub upstream_timeout: Duration,
+}
+
+/// One backend as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Backend {
+    /// `host:port` or `[v6]:port`.
+    Tcp {
+        /// A name or an IP address, without brackets.
+        host: String,
+        /// 1 to 65535.
+        port: u16,
+    },
+    /// `unix:/path`: plaintext that stays on this machine.
+    Unix(PathBuf),
+}
+
+/// How the link is protected.
+#[derive(Debug, Clone)]
+pub struct TlsSettings {
+    /// The outcome of the decision table, with the reason.
+    pub mode: Mode,
+    /// The CA certificates, when a file of them is in use.
+    pub ca: Option<Source>,
+    /// The client's chain and key, when both are set.
+    pub identity: Option<IdentitySource>,
+    /// `agent.ssl_server_name`: verified in place of the backend's host.
+    pub server_name: Option<String>,
+    /// `agent.ssl_sni`: sent in place of the verified name.
+    pub sni: Option<String>,
+    /// `agent.ssl_same_name_issuer`: the rule for SkyWalking's documented key script is on.
+    pub same_name_issuer: bool,
+    /// `agent.ssl_partial_chain`: every certificate of the CA file is an anchor.
+    pub partial_chain: bool,
+}
+
+/// Whether the link is plaintext, TLS or mutual TLS, and why. Reasons are stable words: they
+/// appear in logs, status and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mode {
+    /// Records travel unprotected.
+    Plaintext(PlaintextReason),
+    /// The server is authenticated.
+    Tls(TlsReason),
+    /// Server and client are authenticated.
+    Mutual(TlsReason),
+}
+
+/// Why the link is plaintext.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlaintextReason {
+    /// Neither a CA file nor `force_tls`.
+    NothingAsksForTls,
+}
+
+/// Why the link is TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsReason {
+    /// A CA file is there.
+    CaFile,
+    /// `agent.force_tls`, with the system's trust store.
+    ForceTls,
+}
+
+/// Where certificates or keys come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Source {
+    /// A file, already resolved against the agent folder.
+    File(PathBuf),
+    /// A URI for OpenSSL's store, such as `pkcs11:…`.
+    Uri(String),
+    /// Bytes in memory.
+    Bytes(Secret<Vec<u8>>),
+}
+
+/// The client's chain and key.
+#[derive(Debug, Clone)]
+pub struct IdentitySource {
+    /// `agent.ssl_cert_chain_path`.
+    pub chain: Source,
+    /// `agent.ssl_key_path`.
+    pub key: Source,
+    /// `agent.ssl_key_passphrase` or the content of `agent.ssl_key_passphrase_path`.
+    pub passphrase: Option<Secret>,
+}
+
+/// How much waits in memory.
+#[derive(Debug, Clone)]
+pub struct BufferSettings {
+    /// `buffer.max_bytes`.
+    pub max_bytes: usize,
+    /// `buffer.channel_size` × `buffer.buffer_size`: records of one kind a library may hold.
+    pub max_records: usize,
+    /// `buffer.on_full`, when set; each way of use has its own default.
+    pub on_full: Option<OnFull>,
+}
+
+/// What happens to a record that finds the queue full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnFull {
+    /// The new record is refused.
+    DropNewest,
+    /// The oldest records of its kind make room.
+    DropOldest,
+    /// Whoever reports waits.
+    Block,
+}
+
+/// What local agents talk to.
+#[derive(Debug, Clone)]
+pub struct RelaySettings {
+    /// `relay.listen`.
+    pub listen: Vec<ListenAddress>,
+    /// `relay.forward_headers`, in lower case.
+    pub forward_headers: Vec<String>,
+    /// `relay.drain_timeout`.
+    pub drain_timeout: Duration,
+}
+
+/// An address to listen on: a name is resolved when the listener is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ListenAddress {
+    /// An IP address and port; port 0 lets the system choose.
+    Ip(SocketAddr),
+    /// `localhost` and a port.
+    Localhost(u16),
+}
+
+/// What is logged where.
+#[derive(Debug, Clone)]
+pub struct LoggingSettings {
+    /// `logging.level`.
+    pub level: log::LevelFilter,
+    /// `logging.output=FILE`: the file made of `logging.dir` and `logging.file_name`.
+    pub file: Option<PathBuf>,
+}
+
+/// A value that never shows in `Debug`, in a log or in an error.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Secret<T = String>(T);
+
+// === impl Secret ===
+
+impl<T> Secret<T> {
+    /// Wraps a value.
+    pub fn new(value: T) -> Self {
+        Self(value)
+    }
+
+    /// The value itself; whoever calls this answers for where it goes.
+    pub fn expose(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> fmt::Debug for Secret<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+// === impl Source ===
+
+impl Source {
+    /// The file, if the source is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            // A URI may carry a PIN: only its scheme is shown.
+            Self::Uri(uri) => write!(f, "{}:…", uri.split(':').next().unwrap_or_default()),
+            Self::Bytes(_) => f.write_str("memory"),
+        }
+    }
+}
+
+// === impl Backend ===
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+// === impl Mode ===
+
+impl Mode {
+    /// Whether TLS protects the link.
+    pub fn is_tls(self) -> bool {
+        !matches!(self, Self::Plaintext(_))
+    }
+
+    /// `plaintext`, `tls` or `mtls`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plaintext(_) => "plaintext",
+            Self::Tls(_) => "tls",
+            Self::Mutual(_) => "mtls",
+        }
+    }
+
+    /// The reason as a stable word.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Plaintext(PlaintextReason::NothingAsksForTls) => "nothing_asks_for_tls",
+            Self::Tls(TlsReason::CaFile) | Self::Mutual(TlsReason::CaFile) => "ca_file",
+            Self::Tls(TlsReason::ForceTls) | Self::Mutual(TlsReason::ForceTls) => "force_tls",
+        }
+    }
+}
+
+// === impl ListenAddress ===
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Localhost(port) => write!(f, "localhost:{port}"),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The `skytls` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    skytls::cli::main(std::env::args_os())
+}
