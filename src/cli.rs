@@ -119,7 +119,8 @@ fn dispatch(command: Command, verbose: u8) -> Result<()> {
 }
 
 fn show_settings(args: &ConfigArgs) -> Result<()> {
-    let loaded = args.settings.load()?;
+    // As a library would see them: a relay refuses some values that are worth showing.
+    let loaded = args.settings.loader()?.relay(false).load()?;
     out::print(&config::render(&loaded.effective, &loaded.warnings, args.json, args.unused))
 }
 
@@ -148,8 +149,10 @@ impl SettingsArgs {
         };
         for pair in &self.set {
             let Some((key, value)) = pair.split_once('=') else {
+                // What was meant as the value may be a secret.
+                let key = pair.split(':').next().unwrap_or_default();
                 return Err(Error::new(Code::Usage)
-                    .found(format!("--set {pair}"))
+                    .found(format!("--set {key}"))
                     .expected("--set KEY=VALUE"));
             };
             loader = loader.set(key.trim(), value);

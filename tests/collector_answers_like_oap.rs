@@ -2,13 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod collector_client;
+mod grpc_client;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use collector_client::*;
+use grpc_client::*;
 use http::Method;
 use http_body_util::BodyExt;
 use skytls::config::Secret;

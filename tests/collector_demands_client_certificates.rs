@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod collector_client;
+mod grpc_client;
 
 use std::pin::Pin;
 use std::process::{Command, Stdio};
 
-use collector_client::*;
+use grpc_client::*;
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslVerifyMode, SslVersion};
 use openssl::x509::X509;
 use openssl::x509::store::X509StoreBuilder;

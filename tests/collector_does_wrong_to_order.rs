@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod collector_client;
+mod grpc_client;
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use collector_client::*;
+use grpc_client::*;
 use skytls::server::{Collector, CollectorSettings, Counts, Effect, Fault};
 
 async fn start(faults: &[&str]) -> (Collector, Client) {

@@ -62,8 +62,6 @@ fn announce(settings: &Settings, engine: &Engine) {
                 );
             }
         }
-    } else if !settings.link.backends.iter().all(|backend| backend.is_local()) {
-        log::warn!("records leave this machine in plaintext: no CA file, no agent.force_tls");
     }
 }
 

@@ -1,4 +1,4 @@
-//! A small gRPC client on bare HTTP/2 for the tests of the collector.
+//! A small gRPC client on bare HTTP/2 for tests.
 //!
 //! It frames nothing by itself and judges nothing: tests send the bytes they mean and look at what
 //! came back.
