@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::lane::{Lane, Outlook, Record, Wanted};
+use super::ledger::Ledger;
 use super::sticky;
 use crate::protocol::Sticky;
 use crate::protocol::frame;
@@ -58,6 +59,9 @@ pub(super) struct ReportBody {
     begun: Instant,
     carried: usize,
     timer: Pin<Box<Sleep>>,
+    /// Since when the lane has been empty.
+    idle_since: Option<Instant>,
+    ledger: Arc<Ledger>,
     over: bool,
     /// Dropping it tells the sender that the body has ended.
     ended: Option<oneshot::Sender<()>>,
@@ -132,6 +136,7 @@ impl ReportBody {
         lane: Arc<Lane>,
         batch: Arc<Batch>,
         bounds: Bounds,
+        ledger: Arc<Ledger>,
         ended: oneshot::Sender<()>,
     ) -> Self {
         let begun = Instant::now();
@@ -144,6 +149,8 @@ impl ReportBody {
             begun,
             carried: 0,
             timer: Box::pin(sleep_until(begun)),
+            idle_since: None,
+            ledger,
             over: false,
             ended: Some(ended),
         }
@@ -157,6 +164,7 @@ impl ReportBody {
         progress.waiting = false;
         let lane = self.lane.clone();
         lane.take(|record| {
+            self.idle_since = None;
             self.lay_out(&record, progress.records.is_empty());
             let length = record.message.data.len();
             progress.bytes += length as u64;
@@ -218,14 +226,18 @@ impl ReportBody {
         }
     }
 
-    /// Waits for the lane; gives up when the stream has been idle or open for too long.
+    /// Waits for the lane; gives up when the stream has been idle or open for too long, or when
+    /// somebody waits for the room that only an acknowledgement makes.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.bounds.idle.is_some() && self.carried > 0 && self.ledger.is_pressed() {
+            return Poll::Ready(());
+        }
         let latest = self.begun + self.bounds.age;
-        let until = match self.bounds.idle {
-            Some(idle) => latest.min(Instant::now() + idle),
-            None => latest,
-        };
-        self.timer.as_mut().reset(until);
+        let since = *self.idle_since.get_or_insert_with(Instant::now);
+        let until = self.bounds.idle.map_or(latest, |idle| latest.min(since + idle));
+        if self.timer.deadline() != until {
+            self.timer.as_mut().reset(until);
+        }
         self.timer.as_mut().poll(cx)
     }
 }

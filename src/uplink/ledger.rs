@@ -2,6 +2,7 @@
 //!
 //! One lock holds all of it, so that a snapshot always balances and room is never given away twice.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -76,6 +77,8 @@ pub struct Snapshot {
 pub(super) struct Ledger {
     books: Mutex<Books>,
     moved: Notify,
+    /// How many are waiting for room.
+    waiting: AtomicUsize,
     max_bytes: u64,
     max_records: u64,
 }
@@ -103,6 +106,7 @@ impl Ledger {
         Self {
             books: Mutex::default(),
             moved: Notify::new(),
+            waiting: AtomicUsize::new(0),
             max_bytes: max_bytes as u64,
             max_records: max_records as u64,
         }
@@ -134,6 +138,10 @@ impl Ledger {
 
     /// Accepts a record as soon as there is room.
     pub(super) async fn admit(&self, kind: Kind, len: usize) -> Result<u64> {
+        if let Some(id) = self.try_admit(kind, len)? {
+            return Ok(id);
+        }
+        let _waiting = Waiting::new(&self.waiting);
         loop {
             let moved = self.moved.notified();
             tokio::pin!(moved);
@@ -144,6 +152,11 @@ impl Ledger {
             }
             moved.await;
         }
+    }
+
+    /// Whether somebody waits for room.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     pub(super) fn refuse(&self, kind: Kind) {
@@ -236,6 +249,22 @@ impl Ledger {
 
     fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts somebody as waiting for as long as it lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -117,7 +117,8 @@ impl Sender {
         let bounds = Bounds::of(passport.method.sticky, self.appetite, settings.max_bytes);
         let batch = Arc::new(Batch::new());
         let (ended, end) = oneshot::channel();
-        let body = ReportBody::new(self.lane.clone(), batch.clone(), bounds, ended);
+        let ledger = self.uplink.0.ledger.clone();
+        let body = ReportBody::new(self.lane.clone(), batch.clone(), bounds, ledger, ended);
         let request = request(passport, Body::new(body));
         let transport = self.uplink.0.transport.clone();
         self.flights.spawn(async move {

@@ -60,14 +60,8 @@ impl Fixture {
         let mut collector = collector_settings(folder.path(), &seen);
         change(&mut collector);
         let collector = runtime.block_on(Collector::start(collector)).unwrap();
-        let mut fixture = Self {
-            runtime,
-            collector: Some(collector),
-            engine: None,
-            relay: None,
-            folder,
-            seen,
-        };
+        let mut fixture =
+            Self { runtime, collector: Some(collector), engine: None, relay: None, folder, seen };
         let backend = fixture.collector().address().to_string();
         fixture.start_relay(&backend, settings);
         fixture
@@ -91,12 +85,8 @@ impl Fixture {
         let settings = loader.load().unwrap().settings;
         let engine = Engine::start(&settings, Purpose::Relay).unwrap();
         let handle = engine.handle().unwrap().clone();
-        let relay = Relay::start(
-            &settings,
-            engine.uplink().clone(),
-            engine.transport().clone(),
-            &handle,
-        );
+        let relay =
+            Relay::start(&settings, engine.uplink().clone(), engine.transport().clone(), &handle);
         self.relay = Some(relay.unwrap());
         self.engine = Some(engine);
     }
