@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use crate::config::Settings;
 use crate::error::{Code, Error, Result};
@@ -55,9 +55,6 @@ enum Course {
     /// No more time.
     Cut,
 }
-
-/// The part of the time for a drain that calls under way get; the rest is for delivery.
-const CALLS_SHARE: u32 = 2;
 
 // === impl Relay ===
 
@@ -97,12 +94,11 @@ impl Relay {
         &self.addresses
     }
 
-    /// Stops accepting and lets calls under way end, for half of `limit` at most.
+    /// Stops accepting and lets calls under way end, at most for `limit`; then they are cut. What
+    /// they have reported completely is queued in either case.
     pub async fn drain(mut self, limit: Duration) {
         self.course.send_replace(Course::Drain);
-        let deadline = Instant::now() + limit / CALLS_SHARE;
-        let ended =
-            timeout_at(deadline, async { while self.listeners.join_next().await.is_some() {} });
+        let ended = timeout(limit, async { while self.listeners.join_next().await.is_some() {} });
         if ended.await.is_err() {
             self.course.send_replace(Course::Cut);
             while self.listeners.join_next().await.is_some() {}

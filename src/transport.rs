@@ -1,8 +1,8 @@
 //! The way to the backend: connections that are owned, replaced and retired here, behind one
 //! cloneable tower service.
 //!
-//! Dialling is a pile of small layers, one file each: [`Resolve`](resolve) the name, connect by
-//! [`Tcp`](tcp), protect by [`Tls`](tls), insist on HTTP/2 by the [`AlpnGuard`](alpn). [`Connector`]
+//! Dialling is a pile of small layers, one file each: resolve the name, connect by
+//! TCP, protect by TLS, insist on HTTP/2 by the ALPN guard. [`Connector`]
 //! offers that pile as a tower service of `Uri` to any tonic or hyper client; [`Transport`] puts a
 //! keeper on top that holds one HTTP/2 connection, notices its end and makes the next one. Nothing
 //! here knows what the calls are about.

@@ -88,10 +88,10 @@ impl Connection {
         parts.authority = Some(self.target.authority.clone());
         *request.uri_mut() = http::Uri::from_parts(parts)
             .map_err(|error| Refused::Failed(Error::new(Code::Bug).because(error)))?;
-        sender
-            .send_request(request)
-            .await
-            .map_err(|error| Refused::Failed(explain(&self.target, &self.autopsy, error)))
+        sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
+            Some(unsent) => Refused::Closed(Box::new(unsent)),
+            None => Refused::Failed(explain(&self.target, &self.autopsy, error.into_error())),
+        })
     }
 
     /// Waits for the end and says why it came.
