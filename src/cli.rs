@@ -87,8 +87,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => {
             let wanted = !error.use_stderr();
-            // Nothing can be done about a closed terminal here.
-            let _ = error.print();
+            match error.render().to_string().strip_prefix("error: ") {
+                Some(what) => out::note(&format!("error: {} {what}", Code::Usage)),
+                // Help. Nothing can be done about a closed terminal here.
+                None => _ = error.print(),
+            }
             return ExitCode::from(if wanted { 0 } else { Code::Usage.kind().exit_code() });
         }
     };

@@ -35,8 +35,9 @@
 //! # OpenSSL
 //!
 //! By default the system's OpenSSL (3.0 or newer) is linked; with the feature `vendored` one of the
-//! 3.5 LTS line is built in, and nothing else changes. Policy is OpenSSL's own: `openssl.cnf`,
-//! security level and trust store stay in force ([`tls`]).
+//! 3.5 LTS line is built in, which reads the distribution's `openssl.cnf` only if `OPENSSL_CONF`
+//! names it; nothing else changes. Policy is OpenSSL's own: `openssl.cnf`, security level and trust
+//! store stay in force ([`tls`]).
 
 #![forbid(unsafe_code)]
 

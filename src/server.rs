@@ -243,7 +243,8 @@ fn cannot_listen(address: SocketAddr, error: std::io::Error) -> Error {
         std::io::ErrorKind::AddrInUse => Code::PortTaken,
         _ => Code::ListenFailed,
     };
-    let failed = Error::new(code).found(address).because(error);
+    let failed =
+        Error::new(code).found(address).expected("a free port of this machine").because(error);
     match code {
         Code::PortTaken => failed.hint("stop the other program, or choose another address"),
         _ => failed,

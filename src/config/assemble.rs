@@ -83,6 +83,7 @@ impl Assembly {
                 .value(key)
                 .error(Code::NotBuiltYet)
                 .found("unix:")
+                .expected("host:port")
                 .hint("write host:port: this version does not connect to Unix sockets"));
         }
         Ok(LinkSettings {
@@ -128,8 +129,13 @@ impl Assembly {
         };
         let error = self.value(key).error(code);
         match code {
-            Code::HalfIdentity => error,
-            _ => error.found(format_args!("no CA file at {}", self.default_ca().display())),
+            Code::HalfIdentity => {
+                let other = if facts.key { Key::CertChainPath } else { Key::KeyPath };
+                error.found(format_args!("no {}", other.name())).expected("both or neither")
+            }
+            _ => error
+                .found(format_args!("no CA file at {}", self.default_ca().display()))
+                .expected("a CA file there, or agent.force_tls=true"),
         }
     }
 
@@ -155,7 +161,7 @@ impl Assembly {
         let set: Vec<Key> =
             passphrase_keys.into_iter().filter(|&key| self.value(key).set).collect();
         if let [_, second] = set[..] {
-            return Err(self.value(second).error(Code::BadValue).expected(
+            return Err(self.value(second).error(Code::BadValue).found("both").expected(
                 "only one of agent.ssl_key_passphrase and agent.ssl_key_passphrase_path",
             ));
         }
@@ -186,18 +192,20 @@ impl Assembly {
             return Err(value
                 .error(Code::NotBuiltYet)
                 .found(format_args!("{scheme}:…"))
+                .expected("the path of a file")
                 .hint("name a file: this version does not load certificates and keys from URIs"));
         }
         paths::resolve(&self.folder, &value.text).map(Source::File).map_err(
             |Nowhere { inside, outside }| {
-                let error = Error::new(Code::FileMissing).key(key.name()).file(&inside);
+                let error =
+                    Error::new(Code::FileMissing).key(key.name()).file(&inside).expected("a file");
                 match outside {
                     Some(outside) if outside != inside => error.found(format_args!(
                         "neither {} nor {}",
                         inside.display(),
                         outside.display()
                     )),
-                    _ => error,
+                    _ => error.found("nothing there"),
                 }
             },
         )
@@ -215,7 +223,9 @@ impl Assembly {
             return Err(self
                 .value(Key::Authentication)
                 .error(Code::TokenOverPlaintext)
-                .peer(backend));
+                .peer(backend)
+                .found("a plaintext link")
+                .expected("TLS"));
         }
         let text = format!(
             "records travel in plaintext to {backend}: there is no CA file at {} and agent.force_tls is off",
@@ -243,17 +253,24 @@ impl Assembly {
         let listen = self.addresses(Key::Listen, backend::listen)?;
         let ack = self.value(Key::Ack);
         if ack.text != Key::Ack.default_text() {
-            return Err(ack.error(Code::NotBuiltYet).found(&ack.text));
+            return Err(ack
+                .error(Code::NotBuiltYet)
+                .found(&ack.text)
+                .expected(Key::Ack.default_text()));
         }
         // An agent may share the relay's environment: what only a relay does is judged for it only.
         if self.relay {
             if let Some(address) = listen.iter().find(|address| !address.is_loopback()) {
-                return Err(self.value(Key::Listen).error(Code::ListenRemote).found(address).hint(
+                return Err(self.value(Key::Listen).error(Code::ListenRemote).found(address).expected("a loopback address").hint(
                     "listen on a loopback address: this version has no TLS listener, and plaintext from other machines is never accepted",
                 ));
             }
             if let Some(backend) = link.backends.iter().find(|backend| backend.is_one_of(&listen)) {
-                return Err(self.value(Key::Listen).error(Code::BackendIsListener).peer(backend));
+                return Err(self
+                    .value(Key::Listen)
+                    .error(Code::BackendIsListener)
+                    .found(format_args!("{backend} among the backends"))
+                    .expected("another address than theirs"));
             }
         }
         let headers = self.value(Key::ForwardHeaders);
@@ -365,25 +382,31 @@ impl Assembly {
 /// The first line of a passphrase file, without its end.
 fn passphrase(path: &Path, key: Key) -> Result<Secret> {
     let error = |code| Error::new(code).key(key.name()).file(path);
-    let metadata = path.metadata().map_err(|cause| error(Code::FileUnreadable).because(cause))?;
+    let unreadable =
+        |cause| error(Code::FileUnreadable).expected("a file that can be read").because(cause);
+    let metadata = path.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
-        return Err(error(Code::FileNotRegular));
+        let found = if metadata.is_dir() { "a directory" } else { "a device, pipe or socket" };
+        return Err(error(Code::FileNotRegular).found(found).expected("a regular file"));
     }
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(LONGEST_PASSPHRASE + 2).read_to_end(&mut bytes))
-        .map_err(|cause| error(Code::FileUnreadable).because(cause))?;
+        .map_err(unreadable)?;
     let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.is_empty() {
-        return Err(error(Code::FileEmpty).expected("the passphrase on the first line"));
+        return Err(error(Code::FileEmpty)
+            .found("nothing on the first line")
+            .expected("the passphrase there"));
     }
     if line.len() as u64 > LONGEST_PASSPHRASE {
         return Err(error(Code::FileTooLarge)
+            .found("a longer one")
             .expected(format_args!("a first line of at most {LONGEST_PASSPHRASE} bytes")));
     }
     match std::str::from_utf8(line) {
         Ok(text) => Ok(Secret::new(text.to_owned())),
-        Err(_) => Err(error(Code::BadValue).expected("UTF-8 text")),
+        Err(_) => Err(error(Code::BadValue).found("other bytes").expected("UTF-8 text")),
     }
 }

@@ -67,16 +67,17 @@ pub(super) fn host_and_port(entry: &str) -> Result<(&str, u16), Fault> {
             return Err(fault("an IPv6 address in the brackets"));
         }
         let port = rest.strip_prefix(':').ok_or_else(|| fault("a port"))?;
-        return Ok((host, self::port(port).ok_or_else(|| fault("a port from 0 to 65535"))?));
+        return Ok((host, self::port(port).ok_or_else(|| fault("a port up to 65535"))?));
     }
     let Some((host, port)) = entry.rsplit_once(':') else {
         return Err(fault("a port"));
     };
-    if host.contains(':') {
+    let like_v6 = |c: char| c.is_ascii_hexdigit() || matches!(c, ':' | '.' | '%');
+    if host.contains(':') && host.chars().all(like_v6) {
         let fault = fault("an IPv6 address in brackets");
         return Err(fault.hint("write an IPv6 address in brackets, for example [::1]:11800"));
     }
-    let port = self::port(port).ok_or_else(|| fault("a port from 0 to 65535"))?;
+    let port = self::port(port).ok_or_else(|| fault("a port up to 65535"))?;
     if host.parse::<Ipv4Addr>().is_err() && !is_dns_name(host) {
         let fault = fault("a DNS name or an IP address");
         return Err(if host.is_ascii() {
@@ -105,6 +106,7 @@ fn backend(entry: &str) -> Result<Backend, Fault> {
 fn listen_address(entry: &str) -> Result<ListenAddress, Fault> {
     if entry.starts_with(UNIX) {
         return Err(Fault::new(Code::NotBuiltYet, entry)
+            .expected("host:port")
             .hint("listen on a loopback address: this version does not listen on Unix sockets"));
     }
     let (host, port) = host_and_port(entry).map_err(|fault| Fault {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::effective::{Origin, Unused, Warning, WarningKind};
 use super::environment::{Environment, Variable};
 use super::keys::{self, Key, Status};
-use super::placeholder::{self, Expansion, Failure, Scope};
+use super::placeholder::{self, DEEPEST, Expansion, Failure, LONGEST, MOST, Scope};
 use super::properties::{Properties, Property};
 use super::value::{self, Fault, Kind};
 use crate::error::{Code, Error, Result};
@@ -87,7 +87,11 @@ impl Layers {
             self.cut(&mut value, longest, warnings)?;
         }
         if key.status() == Status::Later && value.text != key.default_text() {
-            return Err(value.error(Code::NotBuiltYet));
+            let fault = Fault::new(Code::NotBuiltYet, &value.text);
+            return Err(value.fault(fault.expected(match key.default_text() {
+                "" => "no value",
+                default => default,
+            })));
         }
         Ok(value)
     }
@@ -292,8 +296,12 @@ impl Failure {
 
     fn explain(&self, error: Error) -> Error {
         match self {
-            Self::Cycle(names) => error.found(names.join(" -> ")),
-            Self::TooLarge => error,
+            Self::Cycle(names) => {
+                error.found(names.join(" -> ")).expected("names that lead to a value")
+            }
+            Self::TooLarge => error.found("more").expected(format_args!(
+                "at most {LONGEST} bytes, {MOST} placeholders and {DEEPEST} levels of them"
+            )),
             Self::NotText(name) => {
                 error.found(format_args!("other bytes in {name}")).expected("UTF-8 text")
             }

@@ -174,8 +174,9 @@ fn agent_home(path: &Path) -> Result<PathBuf> {
     let error = |code| Error::new(code).key(environment::HOME).file(path);
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => Ok(path.to_owned()),
-        Ok(_) => Err(error(Code::BadValue).expected("a folder")),
+        Ok(_) => Err(error(Code::BadValue).found("something else").expected("a folder")),
         Err(cause) => Err(error(Code::FileMissing)
+            .expected("a folder")
             .because(cause)
             .hint("set SW_AGENT_HOME to the agent folder, or remove it")),
     }

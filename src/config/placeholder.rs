@@ -6,11 +6,11 @@ use super::environment::{Environment, Variable};
 use super::properties::Properties;
 
 /// The longest text at any step.
-const LONGEST: usize = 64 * 1024;
+pub(super) const LONGEST: usize = 64 * 1024;
 /// Placeholders within placeholders.
-const DEEPEST: usize = 32;
+pub(super) const DEEPEST: usize = 32;
 /// Placeholders in one value, those in what they expand to included.
-const MOST: usize = 1000;
+pub(super) const MOST: usize = 1000;
 
 /// Where names are looked up: in the environment, then among the keys of the same file.
 #[derive(Clone, Copy)]

@@ -56,26 +56,35 @@ impl Properties {
     /// Reads a file. Whatever is not a regular file is refused before it is opened: opening a
     /// pipe blocks, and a device may never end.
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let unreadable =
-            |error: std::io::Error| Error::new(Code::ConfigUnreadable).file(path).because(error);
+        let unreadable = |error: std::io::Error| {
+            Error::new(Code::ConfigUnreadable)
+                .file(path)
+                .expected("a file that can be read")
+                .because(error)
+        };
         let metadata = fs::metadata(path).map_err(unreadable)?;
         if !metadata.is_file() {
-            return Err(Error::new(Code::ConfigNotAFile).file(path));
+            let found = if metadata.is_dir() { "a directory" } else { "a device, pipe or socket" };
+            return Err(Error::new(Code::ConfigNotAFile)
+                .file(path)
+                .found(found)
+                .expected("a regular file"));
         }
-        let too_large = || {
+        let too_large = |length: u64| {
             Error::new(Code::ConfigTooLarge)
                 .file(path)
+                .found(format_args!("{length} bytes"))
                 .expected(format_args!("at most {LARGEST_FILE} bytes"))
         };
         if metadata.len() > LARGEST_FILE {
-            return Err(too_large());
+            return Err(too_large(metadata.len()));
         }
         let mut bytes = Vec::new();
         let file = File::open(path).map_err(unreadable)?;
         // A file can grow between the two calls.
         file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
         if bytes.len() as u64 > LARGEST_FILE {
-            return Err(too_large());
+            return Err(too_large(bytes.len() as u64));
         }
         Self::parse(path, &bytes)
     }
@@ -89,6 +98,7 @@ impl Properties {
                 .file(path)
                 .line(1 + line_ends(&bytes[..offset]))
                 .found(format_args!("byte 0x{byte:02x} at offset {offset}"))
+                .expected("UTF-8")
         })?;
         // Windows editors put a byte order mark in front; Java would make it part of the first key.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -100,11 +110,18 @@ impl Properties {
                 Error::new(Code::ConfigTooLarge)
                     .file(path)
                     .line(number)
+                    .found("a longer line")
                     .expected(format_args!("lines of at most {LONGEST_LINE} bytes"))
             })?;
             let (key, value) = split(&text);
             // The text itself stays out of the error: the line may hold a secret.
-            let malformed = |Malformed| Error::new(Code::BadEscape).file(path).line(number);
+            let malformed = |Malformed| {
+                Error::new(Code::BadEscape)
+                    .file(path)
+                    .line(number)
+                    .found("something else behind a \\u, or half of a surrogate pair")
+                    .expected("four hexadecimal digits")
+            };
             let key = unescape(key).map_err(malformed)?;
             let value = unescape(value).map_err(malformed)?;
             properties.insert(Property { key, value, line: number });

@@ -91,7 +91,10 @@ const RESERVED: [&str; 10] = [
 
 /// Checks a text and gives its canonical form.
 pub(super) fn check(kind: Kind, text: &str) -> Result<String, Fault> {
-    if text.chars().any(char::is_control) && kind != Kind::Json {
+    // A tab is a blank, and blanks around the entries of a list do no harm.
+    let list = matches!(kind, Kind::Backends | Kind::Headers | Kind::Listen);
+    let odd = |c: char| c.is_control() && !(list && c == '\t');
+    if text.chars().any(odd) && kind != Kind::Json {
         return Err(Fault::new(Code::BadValue, text).expected("no control characters"));
     }
     match kind {

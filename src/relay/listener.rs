@@ -70,7 +70,11 @@ fn bind(address: SocketAddr) -> Result<Listener> {
             ErrorKind::AddrInUse => Code::PortTaken,
             _ => Code::ListenFailed,
         };
-        Error::new(code).key("relay.listen").found(address).because(error)
+        Error::new(code)
+            .key("relay.listen")
+            .found(address)
+            .expected("a free port of this machine")
+            .because(error)
     })
 }
 

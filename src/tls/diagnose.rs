@@ -32,6 +32,10 @@ pub fn handshake_failure(error: ssl::Error, ssl: &SslRef, witness: &Witness, rol
     let reason = reason(&error);
     let at = |code| Error::new(code).peer(&role.peer);
     match (error.code(), reason) {
+        (_, Some(BAD_EXTENSION)) if is_about_alpn(&error) => at(Code::AlpnMissing)
+            .found("the choice of a protocol that was not offered")
+            .expected("h2")
+            .because(error),
         (_, Some(reason)) => explain(reason, role, false).because(error),
         (ErrorCode::ZERO_RETURN, None) => at(Code::HandshakeClosed),
         (ErrorCode::SYSCALL, None) => match error.io_error().map(io::Error::kind) {
@@ -60,6 +64,13 @@ pub fn later_failure(error: &io::Error, role: &Role) -> Option<Error> {
 }
 
 const UNEXPECTED_EOF: i32 = 294;
+const BAD_EXTENSION: i32 = 110;
+
+/// Newer OpenSSL refuses by itself a server that chooses what was not offered.
+fn is_about_alpn(error: &ssl::Error) -> bool {
+    let first = error.ssl_error().and_then(|stack| stack.errors().first());
+    first.and_then(|first| first.function()).is_some_and(|function| function.contains("alpn"))
+}
 
 /// The reason code of the first TLS error in OpenSSL's queue.
 fn reason(error: &(dyn StdError + 'static)) -> Option<i32> {

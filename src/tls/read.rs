@@ -29,7 +29,8 @@ pub(super) fn bytes(source: &Source, key: &str) -> Result<Vec<u8>> {
         return Err(Error::new(Code::FileEmpty)
             .key(key)
             .file(source.to_string())
-            .found("no content"));
+            .found("no content")
+            .expected("PEM or DER"));
     }
     Ok(bytes)
 }
@@ -40,7 +41,7 @@ fn file(path: &Path, key: &str) -> Result<Vec<u8>> {
             ErrorKind::NotFound | ErrorKind::NotADirectory => Code::FileMissing,
             _ => Code::FileUnreadable,
         };
-        Error::new(code).key(key).file(path).because(error)
+        Error::new(code).key(key).file(path).expected("a file that can be read").because(error)
     };
     let metadata = fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() {

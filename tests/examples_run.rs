@@ -1,0 +1,116 @@
+//! Both examples, as programs, against the collector over mutual TLS; and what the README shows of them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use support::folder::Folder;
+use support::pki::{self, Files};
+use support::process::{Finished, Process, Skytls, clean};
+
+mod support;
+
+const KEEP_ALIVE: &str = "/skywalking.v3.ManagementService/keepAlive";
+
+/// `cargo test` builds the examples into the folder beside the tests' own.
+fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a file");
+    let folder = test.parent().and_then(Path::parent).expect("target/debug/deps is above it");
+    let path = folder.join("examples").join(name);
+    assert!(path.is_file(), "{} is missing: run cargo build --examples", path.display());
+    path
+}
+
+/// Runs an example without the settings of whoever runs the tests.
+fn run(mut command: Command, backend: Option<&str>) -> Finished {
+    clean(&mut command);
+    command.envs(backend.map(|backend| ("SW_AGENT_COLLECTOR_BACKEND_SERVICES", backend)));
+    Process::start(command, Stdio::null()).finish()
+}
+
+/// A collector that demands certificates of this CA, and its `localhost:port`.
+fn collector(files: &Files) -> (Process, String) {
+    let process = Skytls::new(["collector", "--listen", "127.0.0.1:0", "--json"])
+        .arg("--cert")
+        .arg(&files.server)
+        .arg("--key")
+        .arg(&files.server_key)
+        .arg("--client-ca")
+        .arg(&files.ca)
+        .start();
+    let line = process.line("listening on ");
+    let port = line.rsplit_once(':').expect("an address has a port").1;
+    let authority = format!("localhost:{port}");
+    (process, authority)
+}
+
+/// One keep-alive came, over TLS, with the client's certificate.
+fn expect_one_keep_alive(collector: Process) {
+    collector.terminate();
+    let counts = collector.finish().expect_code(0).stdout;
+    let json = counts.lines().last().expect("the counts are printed");
+    let counts: serde_json::Value = serde_json::from_str(json).expect("the counts are JSON");
+    assert_eq!(counts["by_method"][KEEP_ALIVE], 1, "{counts}");
+    assert_eq!(counts["calls_ok"], 1, "{counts}");
+    assert_eq!(counts["client_certificates"][0], "CN=test agent", "{counts}");
+    assert!(counts["protocol"].as_str().is_some_and(|text| text.starts_with("TLS")), "{counts}");
+}
+
+#[test]
+fn the_tonic_client_reaches_a_backend() {
+    let files = pki::proper().write();
+    let (collector, backend) = collector(&files);
+    let mut command = Command::new(example("tonic_client"));
+    command.arg(&backend).args([&files.ca, &files.client, &files.client_key]);
+    let finished = run(command, None).expect_code(0);
+    assert_eq!(finished.stdout, "the backend is alive and sent 0 commands\n");
+    expect_one_keep_alive(collector);
+}
+
+#[test]
+fn the_hyper_client_reaches_a_backend() {
+    let set = pki::proper();
+    let (collector, backend) = collector(&set.write());
+    let folder = Folder::new(
+        "agent.ssl_key_path=/ca/client.pem\nagent.ssl_cert_chain_path=/ca/client.crt\n",
+    )
+    .file("ca/ca.crt", &set.ca, 0o644)
+    .file("ca/client.crt", &set.client, 0o644)
+    .file("ca/client.pem", &set.client_key, 0o600);
+    let mut command = Command::new(example("hyper_client"));
+    command.current_dir(folder.path());
+    let finished = run(command, Some(&backend)).expect_code(0);
+    assert_eq!(finished.stdout, "HTTP/2.0 200 OK, grpc-status Some(\"0\")\n");
+    expect_one_keep_alive(collector);
+}
+
+/// What an example does with another CA is what a program does that was made after it.
+#[test]
+fn the_tonic_client_refuses_a_backend_of_another_ca() {
+    let files = pki::proper().write();
+    let (collector, backend) = collector(&files);
+    let stranger = pki::unrelated_root().write();
+    let mut command = Command::new(example("tonic_client"));
+    command.arg(&backend).args([&stranger.ca, &files.client, &files.client_key]);
+    let finished = run(command, None).expect_code(1);
+    assert!(finished.stdout.is_empty(), "{}", finished.stdout);
+    assert!(finished.stderr.contains("SKT-5"), "{}", finished.stderr);
+    drop(collector);
+}
+
+#[test]
+fn the_readme_shows_a_part_of_the_tonic_client() {
+    let readme = include_str!("../README.md");
+    let shown = readme.split_once("```rust\n").and_then(|(_, rest)| rest.split_once("```"));
+    let shown = shown.expect("the README has a snippet").0;
+    let example = include_str!("../examples/tonic_client.rs").replace("\n    ", "\n");
+    assert!(example.contains(shown), "this is not in examples/tonic_client.rs:\n{shown}");
+}
+
+#[test]
+fn they_are_short() {
+    for text in
+        [include_str!("../examples/tonic_client.rs"), include_str!("../examples/hyper_client.rs")]
+    {
+        assert!(text.lines().count() < 60);
+    }
+}
