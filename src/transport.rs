@@ -83,7 +83,10 @@ pub fn targets(
     generation: Option<&Generation>,
 ) -> Result<Vec<Arc<Target>>> {
     if link.backends.is_empty() {
-        return Err(Error::new(Code::BackendMissing).key("collector.backend_service"));
+        return Err(Error::new(Code::BackendMissing)
+            .key("collector.backend_service")
+            .found("no value")
+            .expected("host:port"));
     }
     if tls.mode.is_tls() != generation.is_some() {
         // A guard for callers, so that no mistake of theirs ends in plaintext.

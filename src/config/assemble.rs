@@ -261,9 +261,15 @@ impl Assembly {
         // An agent may share the relay's environment: what only a relay does is judged for it only.
         if self.relay {
             if let Some(address) = listen.iter().find(|address| !address.is_loopback()) {
-                return Err(self.value(Key::Listen).error(Code::ListenRemote).found(address).expected("a loopback address").hint(
-                    "listen on a loopback address: this version has no TLS listener, and plaintext from other machines is never accepted",
-                ));
+                return Err(self
+                    .value(Key::Listen)
+                    .error(Code::ListenRemote)
+                    .found(address)
+                    .expected("a loopback address")
+                    .hint(
+                        "listen on a loopback address: this version has no TLS listener, and \
+                         plaintext from other machines is never accepted",
+                    ));
             }
             if let Some(backend) = link.backends.iter().find(|backend| backend.is_one_of(&listen)) {
                 return Err(self

@@ -183,7 +183,8 @@ impl Row {
         if let Some(id) = self.warns {
             process.line(id);
         }
-        let line = process.line(&format!(" {} ", self.id));
+        // The first of them, though the second may have come already.
+        let line = process.lines(&format!(" {} ", self.id), 1).remove(0);
         assert!(line.contains(&self.backend) && line.contains("; do: "), "{line}");
         assert!(line.contains("trying again"), "{line}");
         match &self.peer {
