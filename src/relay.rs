@@ -1,17 +1,22 @@
-//! The relay: local agents' plaintext gRPC in, records and calls out through the engine.
+//! The relay: local agents' gRPC in, records and calls out through the engine.
 //!
 //! Reports of client streams are queued and answered by the relay; unary and bidirectional calls
 //! pass through with their metadata and the backend's own answer; anything that is not SkyWalking's
 //! is answered with UNIMPLEMENTED. Nothing here knows how the way to the backend is protected.
 
 mod answer;
+mod complaints;
+mod connection;
+mod greeting;
 mod intake;
 mod listener;
 mod metadata;
 mod pass;
 mod route;
+mod socket;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,11 +25,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::config::Settings;
+use crate::config::{Backend, ListenerTls, Settings};
 use crate::error::{Code, Error, Result};
+use crate::tls::{Acceptor, ListenerNames, Names};
 use crate::transport::Transport;
 use crate::uplink::Uplink;
 
+use complaints::Complaints;
 use listener::Listener;
 use metadata::Policy;
 
@@ -32,6 +39,7 @@ use metadata::Policy;
 #[derive(Debug)]
 pub struct Relay {
     addresses: Vec<SocketAddr>,
+    sockets: Vec<PathBuf>,
     course: watch::Sender<Course>,
     listeners: JoinSet<()>,
 }
@@ -42,6 +50,7 @@ struct Desk {
     uplink: Uplink,
     transport: Transport,
     policy: Policy,
+    complaints: Complaints,
     /// How long the backend may take to answer a unary call.
     timeout: Duration,
 }
@@ -56,6 +65,16 @@ enum Course {
     Cut,
 }
 
+/// As errors call the listener's files.
+const NAMES: ListenerNames = ListenerNames {
+    identity: Names {
+        chain: "relay.ssl_cert_chain_path",
+        key: "relay.ssl_key_path",
+        passphrase: None,
+    },
+    client_ca: "relay.ssl_trusted_ca_path",
+};
+
 // === impl Relay ===
 
 impl Relay {
@@ -63,7 +82,8 @@ impl Relay {
     ///
     /// # Errors
     ///
-    /// When an address is taken, or a backend turns out to be the relay itself.
+    /// When an address is taken, a backend turns out to be the relay itself, or a file of the
+    /// listener's TLS is faulty.
     pub fn start(
         settings: &Settings,
         uplink: Uplink,
@@ -71,27 +91,35 @@ impl Relay {
         handle: &Handle,
     ) -> Result<Self> {
         let _entered = handle.enter();
-        let listeners: Vec<Listener> =
-            settings.relay.listen.iter().map(listener::open).collect::<Result<Vec<_>>>()?.concat();
-        let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
-        refuse_itself(settings, &addresses)?;
+        // Before a port is open: nobody must find one without its protection.
+        let tls = settings.relay.tls.as_ref().map(acceptor).transpose()?;
+        let listeners = listener::open(&settings.relay)?;
+        let addresses: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
+        let sockets = listeners.iter().filter_map(Listener::path).map(PathBuf::from).collect();
+        refuse_itself(settings, &addresses, &listeners)?;
         let desk = Arc::new(Desk {
             uplink,
             transport,
             policy: Policy::new(settings),
+            complaints: Complaints::default(),
             timeout: settings.link.upstream_timeout,
         });
         let (course, watched) = watch::channel(Course::Serve);
         let mut tasks = JoinSet::new();
         for listener in listeners {
-            tasks.spawn_on(listener.run(desk.clone(), watched.clone()), handle);
+            tasks.spawn_on(listener.run(tls.clone(), desk.clone(), watched.clone()), handle);
         }
-        Ok(Self { addresses, course, listeners: tasks })
+        Ok(Self { addresses, sockets, course, listeners: tasks })
     }
 
     /// The addresses that are listened on, with the ports the system chose.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The Unix sockets that are listened on.
+    pub fn sockets(&self) -> &[PathBuf] {
+        &self.sockets
     }
 
     /// Stops accepting and lets calls under way end, at most for `limit`; then they are cut. What
@@ -106,11 +134,42 @@ impl Relay {
     }
 }
 
+fn acceptor(tls: &ListenerTls) -> Result<Acceptor> {
+    let acceptor = Acceptor::load(&tls.identity, tls.client_ca.as_ref(), &NAMES)?;
+    let description = acceptor.description();
+    for warning in &description.warnings {
+        log::warn!("{warning}");
+    }
+    for (what, certificates) in [("client CA", &description.ca), ("own", &description.chain)] {
+        for certificate in certificates {
+            let (subject, days) = (&certificate.subject, certificate.days_left);
+            log::info!("listener: {what} certificate {subject}, {days} days left");
+        }
+    }
+    Ok(acceptor)
+}
+
 /// A relay that sends to itself would multiply each record for ever. The settings already refuse
 /// the obvious spellings; names and chosen ports show only now.
-fn refuse_itself(settings: &Settings, listening: &[SocketAddr]) -> Result<()> {
+fn refuse_itself(
+    settings: &Settings,
+    listening: &[SocketAddr],
+    listeners: &[Listener],
+) -> Result<()> {
+    let itself = |backend: &Backend| {
+        Error::new(Code::BackendIsListener)
+            .key("collector.backend_service")
+            .found(backend)
+            .expected("another address than relay.listen")
+    };
     for backend in &settings.link.backends {
-        let crate::config::Backend::Tcp { host, port } = backend else { continue };
+        let (host, port) = match backend {
+            Backend::Tcp { host, port } => (host, port),
+            Backend::Unix(path) if listeners.iter().any(|listener| listener.is_at(path)) => {
+                return Err(itself(backend));
+            }
+            Backend::Unix(_) => continue,
+        };
         if !listening.iter().any(|address| address.port() == *port) {
             continue;
         }
@@ -120,10 +179,7 @@ fn refuse_itself(settings: &Settings, listening: &[SocketAddr]) -> Result<()> {
         };
         for address in found {
             if listening.contains(&address) {
-                return Err(Error::new(Code::BackendIsListener)
-                    .key("collector.backend_service")
-                    .found(backend)
-                    .expected("another address than relay.listen"));
+                return Err(itself(backend));
             }
         }
     }

@@ -128,7 +128,7 @@ impl Collector {
     /// The codes of certificate and key files, [`Code::OpenSslFailed`], [`Code::PortTaken`] and
     /// [`Code::ListenFailed`].
     pub async fn start(settings: CollectorSettings) -> Result<Self> {
-        let tls = settings.tls.as_ref().map(tls::context).transpose()?;
+        let tls = settings.tls.as_ref().map(tls::acceptor).transpose()?;
         let (socket, address) = listen::bind(settings.listen).await?;
         let shared = Arc::new(Shared {
             authentication: settings.authentication,

@@ -9,6 +9,7 @@
 //! of the crate's inside the builder, so that what leaves this room is still a real
 //! [`SslConnector`].
 
+mod acceptor;
 mod certificates;
 mod contents;
 mod context;
@@ -35,7 +36,9 @@ pub use library::Library;
 pub use name::PeerName;
 pub use verify::{Verifier, Witness};
 
+pub(crate) use acceptor::{Acceptor, ListenerNames, agreed_to_h2, client_failure, client_subject};
 pub(crate) use context::ALPN_H2;
+pub(crate) use identity::Names;
 
 /// One generation of TLS material, ready to make connections with.
 #[derive(Clone)]
@@ -102,7 +105,7 @@ impl Generation {
         };
         let identity = match &settings.identity {
             Some(source) => {
-                let identity = identity::load(source)?;
+                let identity = identity::load(source, &identity::AGENT)?;
                 description.identity_source = Some(source.chain.to_string());
                 description.note_identity(&identity);
                 Some(identity)

@@ -2,7 +2,7 @@
 //! cloneable tower service.
 //!
 //! Dialling is a pile of small layers, one file each: resolve the name, connect by
-//! TCP, protect by TLS, insist on HTTP/2 by the ALPN guard. [`Connector`]
+//! TCP, protect by TLS, insist on HTTP/2 by the ALPN guard; a Unix socket of this machine needs none of them. [`Connector`]
 //! offers that pile as a tower service of `Uri` to any tonic or hyper client; [`Transport`] puts a
 //! keeper on top that holds one HTTP/2 connection, notices its end and makes the next one. Nothing
 //! here knows what the calls are about.
@@ -19,6 +19,7 @@ pub(crate) mod resolve;
 mod stream;
 pub(crate) mod tcp;
 pub(crate) mod tls;
+mod unix;
 
 use std::fmt;
 use std::future::Future;
@@ -133,7 +134,11 @@ impl Target {
             }
             None => None,
         };
-        let authority = link.authority.clone().unwrap_or_else(|| backend.to_string());
+        let authority = link.authority.clone().unwrap_or_else(|| match backend {
+            Backend::Tcp { .. } => backend.to_string(),
+            // A path is no authority; gRPC's own clients say the same for a socket.
+            Backend::Unix(_) => host.to_owned(),
+        });
         let authority = authority.parse().map_err(|error: http::uri::InvalidUri| {
             Error::new(Code::BadValue)
                 .key("collector.authority")

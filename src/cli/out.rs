@@ -1,7 +1,7 @@
 //! The only place that writes to the standard streams.
 
+use std::fmt::Display;
 use std::io::{self, Write};
-use std::net::SocketAddr;
 
 use crate::error::{Chain, Code, Error, Result};
 
@@ -21,7 +21,7 @@ pub fn print(text: &str) -> Result<()> {
 }
 
 /// Tells that a listener is ready; scripts wait for this line.
-pub fn listening(address: SocketAddr) {
+pub fn listening(address: impl Display) {
     // Whoever does not listen to the output can still connect.
     let _ = print(&format!("listening on {address}\n"));
 }

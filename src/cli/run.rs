@@ -38,7 +38,10 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<()> {
     // The handlers stand before anybody is told that the relay is ready.
     let signals = handle.block_on(async { Signals::new() })?;
     for address in relay.addresses() {
-        out::listening(*address);
+        out::listening(address);
+    }
+    for path in relay.sockets() {
+        out::listening(format_args!("unix:{}", path.display()));
     }
     handle.block_on(signals.stop());
     let limit = settings.relay.drain_timeout;

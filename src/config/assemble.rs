@@ -2,6 +2,8 @@
 //!
 //! Reads nothing but the passphrase file; certificates and keys are left to the TLS room.
 
+mod relay;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -42,6 +44,7 @@ impl Assembly {
         let agent = self.agent()?;
         let link = self.link()?;
         let tls = self.tls()?;
+        self.judge_sockets(tls.mode, &link)?;
         self.judge_plaintext(tls.mode, &link, &agent)?;
         let settings = Settings {
             enabled: self.flag(Key::Enable)?,
@@ -78,14 +81,6 @@ impl Assembly {
         let own = self.relay && self.value(Key::RelayBackendService).set;
         let key = if own { Key::RelayBackendService } else { Key::BackendService };
         let backends = self.addresses(key, backend::backends)?;
-        if backends.iter().any(|backend| matches!(backend, Backend::Unix(_))) {
-            return Err(self
-                .value(key)
-                .error(Code::NotBuiltYet)
-                .found("unix:")
-                .expected("host:port")
-                .hint("write host:port: this version does not connect to Unix sockets"));
-        }
         Ok(LinkSettings {
             backends,
             authority: self.text(Key::Authority),
@@ -211,6 +206,24 @@ impl Assembly {
         )
     }
 
+    /// A socket of this machine is plaintext. Whoever asks for TLS as well does not get less.
+    fn judge_sockets(&self, mode: Mode, link: &LinkSettings) -> Result<()> {
+        let Some(socket) = link.backends.iter().find(|backend| matches!(backend, Backend::Unix(_)))
+        else {
+            return Ok(());
+        };
+        if !mode.is_tls() {
+            return Ok(());
+        }
+        let own = self.relay && self.value(Key::RelayBackendService).set;
+        let key = if own { Key::RelayBackendService } else { Key::BackendService };
+        Err(self
+            .value(key)
+            .error(Code::SocketBackendWithTls)
+            .found(format_args!("{socket} and {} ({})", mode.name(), mode.reason()))
+            .expected("host:port, or no TLS settings"))
+    }
+
     /// Plaintext that leaves the machine: an error with a token, a warning without.
     fn judge_plaintext(
         &mut self,
@@ -246,47 +259,6 @@ impl Assembly {
                 "block" => Some(OnFull::Block),
                 _ => None,
             },
-        })
-    }
-
-    fn relay(&mut self, link: &LinkSettings) -> Result<RelaySettings> {
-        let listen = self.addresses(Key::Listen, backend::listen)?;
-        let ack = self.value(Key::Ack);
-        if ack.text != Key::Ack.default_text() {
-            return Err(ack
-                .error(Code::NotBuiltYet)
-                .found(&ack.text)
-                .expected(Key::Ack.default_text()));
-        }
-        // An agent may share the relay's environment: what only a relay does is judged for it only.
-        if self.relay {
-            if let Some(address) = listen.iter().find(|address| !address.is_loopback()) {
-                return Err(self
-                    .value(Key::Listen)
-                    .error(Code::ListenRemote)
-                    .found(address)
-                    .expected("a loopback address")
-                    .hint(
-                        "listen on a loopback address: this version has no TLS listener, and \
-                         plaintext from other machines is never accepted",
-                    ));
-            }
-            if let Some(backend) = link.backends.iter().find(|backend| backend.is_one_of(&listen)) {
-                return Err(self
-                    .value(Key::Listen)
-                    .error(Code::BackendIsListener)
-                    .found(format_args!("{backend} among the backends"))
-                    .expected("another address than theirs"));
-            }
-        }
-        let headers = self.value(Key::ForwardHeaders);
-        Ok(RelaySettings {
-            listen,
-            forward_headers: match headers.text.as_str() {
-                "" => Vec::new(),
-                text => value::headers(text).map_err(|fault| headers.fault(fault))?,
-            },
-            drain_timeout: self.seconds(Key::RelayDrainTimeout)?,
         })
     }
 
@@ -330,11 +302,15 @@ impl Assembly {
 
     fn entries(&self, settings: &Settings) -> Vec<Entry> {
         let identity = settings.tls.identity.as_ref();
+        let listener = settings.relay.tls.as_ref();
         let resolved = |key| {
             let source = match key {
                 Key::TrustedCaPath => settings.tls.ca.as_ref(),
                 Key::CertChainPath => identity.map(|identity| &identity.chain),
                 Key::KeyPath => identity.map(|identity| &identity.key),
+                Key::RelayCertChainPath => listener.map(|tls| &tls.identity.chain),
+                Key::RelayKeyPath => listener.map(|tls| &tls.identity.key),
+                Key::RelayTrustedCaPath => listener.and_then(|tls| tls.client_ca.as_ref()),
                 _ => None,
             };
             source.and_then(Source::path).map(Path::to_owned)

@@ -18,6 +18,10 @@ pub(super) struct Addresses<T> {
 }
 
 const UNIX: &str = "unix:";
+/// What fits into a socket's address on Linux, less the NUL.
+const LONGEST_SOCKET: usize = 107;
+/// A socket is made in a folder beside its place first, whose name needs this much room.
+const LONGEST_LISTENER: usize = 99;
 
 /// Parses `collector.backend_service`. Blanks around entries are tolerated, empty entries are not:
 /// they are what is left of a variable that was not set.
@@ -42,6 +46,7 @@ pub(super) fn listen(text: &str) -> Result<Addresses<ListenAddress>, Fault> {
         // Port 0 twice is two listeners.
         ListenAddress::Ip(address) => (address.port() != 0).then(|| address.to_string()),
         ListenAddress::Localhost(port) => (*port != 0).then(|| format!("localhost:{port}")),
+        ListenAddress::Unix(path) => Some(format!("unix {}", path.display())),
     })
 }
 
@@ -91,10 +96,10 @@ pub(super) fn host_and_port(entry: &str) -> Result<(&str, u16), Fault> {
 
 fn backend(entry: &str) -> Result<Backend, Fault> {
     if let Some(path) = entry.strip_prefix(UNIX) {
-        if path.starts_with("//") || !path.starts_with('/') {
-            return Err(Fault::new(Code::BadBackend, entry).expected("unix:/path"));
-        }
-        return Ok(Backend::Unix(PathBuf::from(path)));
+        return match socket(path, LONGEST_SOCKET) {
+            Ok(path) => Ok(Backend::Unix(path)),
+            Err(expected) => Err(Fault::new(Code::BadBackend, entry).expected(expected)),
+        };
     }
     let (host, port) = host_and_port(entry)?;
     if port == 0 {
@@ -104,10 +109,11 @@ fn backend(entry: &str) -> Result<Backend, Fault> {
 }
 
 fn listen_address(entry: &str) -> Result<ListenAddress, Fault> {
-    if entry.starts_with(UNIX) {
-        return Err(Fault::new(Code::NotBuiltYet, entry)
-            .expected("host:port")
-            .hint("listen on a loopback address: this version does not listen on Unix sockets"));
+    if let Some(path) = entry.strip_prefix(UNIX) {
+        return match socket(path, LONGEST_LISTENER) {
+            Ok(path) => Ok(ListenAddress::Unix(path)),
+            Err(expected) => Err(Fault::new(Code::BadListen, entry).expected(expected)),
+        };
     }
     let (host, port) = host_and_port(entry).map_err(|fault| Fault {
         code: Code::BadListen,
@@ -121,6 +127,18 @@ fn listen_address(entry: &str) -> Result<ListenAddress, Fault> {
         return Ok(ListenAddress::Localhost(port));
     }
     Err(Fault::new(Code::BadListen, entry).expected("an IP address or localhost"))
+}
+
+/// The path of a socket; else what was expected. Relative paths are refused: agents and the relay
+/// have working directories of their own.
+fn socket(path: &str, longest: usize) -> Result<PathBuf, String> {
+    if path.starts_with("//") || !path.starts_with('/') || path.ends_with('/') {
+        return Err("unix:/path".to_owned());
+    }
+    if path.len() > longest {
+        return Err(format!("a path of at most {longest} bytes"));
+    }
+    Ok(PathBuf::from(path))
 }
 
 /// Ports are digits: `+80` parses as a number, but is none.
@@ -161,13 +179,21 @@ impl Backend {
 
     /// Whether this is literally one of the loopback addresses listened on.
     pub(super) fn is_one_of(&self, listen: &[ListenAddress]) -> bool {
-        let Self::Tcp { host, port } = self else { return false };
+        let (host, port) = match self {
+            Self::Tcp { host, port } => (host, port),
+            Self::Unix(ours) => {
+                return listen
+                    .iter()
+                    .any(|address| matches!(address, ListenAddress::Unix(path) if path == ours));
+            }
+        };
         let ip = host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
         let [v4, v6] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
         listen.iter().any(|address| {
             let (theirs, their_port) = match address {
                 ListenAddress::Ip(address) => (Some(address.ip().to_canonical()), address.port()),
                 ListenAddress::Localhost(port) => (None, *port),
+                ListenAddress::Unix(_) => return false,
             };
             their_port == *port
                 && match (ip, theirs) {
@@ -191,7 +217,7 @@ impl ListenAddress {
     pub fn is_loopback(&self) -> bool {
         match self {
             Self::Ip(address) => address.ip().to_canonical().is_loopback(),
-            Self::Localhost(_) => true,
+            Self::Localhost(_) | Self::Unix(_) => true,
         }
     }
 }
@@ -268,7 +294,21 @@ mod tests {
         for text in ["", "11800", ":11800", "oap:11800", "127.0.0.1", "127.0.0.1:70000", "*:1"] {
             assert_eq!(listen(text).unwrap_err().code, Code::BadListen, "{text}");
         }
-        assert_eq!(listen("unix:/run/x").unwrap_err().code, Code::NotBuiltYet);
+    }
+
+    #[test]
+    fn sockets() {
+        let mixed = listen("unix:/run/x, 127.0.0.1:1,unix:/run/x").unwrap();
+        assert_eq!(mixed.list[0], ListenAddress::Unix("/run/x".into()));
+        assert_eq!((mixed.list.len(), mixed.repeated.len()), (2, 1));
+        assert!(mixed.list[0].is_loopback());
+        for text in ["unix:", "unix:x", "unix://x", "unix:/", "unix:/run/"] {
+            assert_eq!(listen(text).unwrap_err().code, Code::BadListen, "{text}");
+        }
+        let long = format!("unix:/{}", "x".repeat(LONGEST_LISTENER - 1));
+        assert!(listen(&long).is_ok() && listen(&format!("{long}x")).is_err());
+        let long = format!("unix:/{}", "x".repeat(LONGEST_SOCKET - 1));
+        assert!(backends(&long).is_ok() && backends(&format!("{long}x")).is_err());
     }
 
     #[test]
@@ -301,5 +341,7 @@ mod tests {
         }
         assert!(same("127.0.0.1:7", "127.0.0.1:7") && same("[::1]:7", "localhost:7"));
         assert!(!same("[::1]:7", "127.0.0.1:7") && !same("127.0.0.1:7", "127.0.0.1:0"));
+        assert!(same("unix:/a", "127.0.0.1:7,unix:/a") && !same("unix:/a", "unix:/b"));
+        assert!(!same("unix:/a", "127.0.0.1:7") && !same("127.0.0.1:7", "unix:/a"));
     }
 }

@@ -91,6 +91,8 @@ pub enum WarningKind {
     BlankHidesEnvironment,
     /// A name is longer than allowed and was cut.
     NameCut,
+    /// The relay takes reports from anyone who reaches it.
+    OpenListener,
     /// A passphrase is set, but no key.
     PassphraseUnused,
     /// Records travel unprotected to another machine.
@@ -173,6 +175,7 @@ impl WarningKind {
         match self {
             Self::BlankHidesEnvironment => "blank_hides_environment",
             Self::NameCut => "name_cut",
+            Self::OpenListener => "open_listener",
             Self::PassphraseUnused => "passphrase_unused",
             Self::Plaintext => "plaintext",
             Self::RepeatedAddress => "repeated_address",

@@ -101,7 +101,7 @@ keys! {
         Ipv4ListSize = "osinfo.ipv4_list_size" "SW_AGENT_OSINFO_IPV4_LIST_SIZE" NoEffect COUNT_OR_NONE, "10",
             "how many IPv4 addresses are reported at most";
         BackendService = "collector.backend_service" "SW_AGENT_COLLECTOR_BACKEND_SERVICES" Built Kind::Backends, "",
-            "the backends, `host:port` or `[v6]:port`, separated by commas";
+            "the backends, `host:port`, `[v6]:port` or `unix:/path`, separated by commas; plaintext only over a Unix socket";
         ChannelCheckInterval = "collector.grpc_channel_check_interval" "SW_AGENT_COLLECTOR_GRPC_CHANNEL_CHECK_INTERVAL" NoEffect PERIOD, "30",
             "how often the channel is checked";
         HeartbeatPeriod = "collector.heartbeat_period" "SW_AGENT_COLLECTOR_HEARTBEAT_PERIOD" NoEffect PERIOD, "30",
@@ -205,19 +205,19 @@ keys! {
         SpoolReplayRate = "spool.replay_rate" "SW_SPOOL_REPLAY_RATE" Later COUNT_OR_NONE, "0",
             "records per second that are replayed; 0: unbounded";
         Listen = "relay.listen" "SW_RELAY_LISTEN" Built Kind::Listen, "127.0.0.1:11800",
-            "where the relay listens, `host:port`, separated by commas";
-        UnixMode = "relay.unix_mode" "SW_RELAY_UNIX_MODE" Later Kind::Text, "0660",
-            "permissions of a Unix socket";
+            "where the relay listens, `host:port` or `unix:/path`, separated by commas";
+        UnixMode = "relay.unix_mode" "SW_RELAY_UNIX_MODE" Built Kind::Permissions, "0660",
+            "permissions of the Unix sockets that the relay listens on, in octal";
         AllowRemote = "relay.allow_remote" "SW_RELAY_ALLOW_REMOTE" Built Kind::Flag, "false",
-            "listen on addresses other than loopback; needs the listener's own TLS, which this version lacks";
-        RelayCertChainPath = "relay.ssl_cert_chain_path" "SW_RELAY_SSL_CERT_CHAIN_PATH" Later Kind::Path, "",
-            "the listener's certificate";
-        RelayKeyPath = "relay.ssl_key_path" "SW_RELAY_SSL_KEY_PATH" Later Kind::Path, "",
-            "the listener's private key";
-        RelayTrustedCaPath = "relay.ssl_trusted_ca_path" "SW_RELAY_SSL_TRUSTED_CA_PATH" Later Kind::Path, "",
+            "listen on addresses other than loopback; needs the listener's own TLS";
+        RelayCertChainPath = "relay.ssl_cert_chain_path" "SW_RELAY_SSL_CERT_CHAIN_PATH" Built Kind::Path, "",
+            "the listener's certificate and its intermediates: TLS on every address listened on, loopback too, but not on Unix sockets";
+        RelayKeyPath = "relay.ssl_key_path" "SW_RELAY_SSL_KEY_PATH" Built Kind::Path, "",
+            "the listener's private key, not encrypted";
+        RelayTrustedCaPath = "relay.ssl_trusted_ca_path" "SW_RELAY_SSL_TRUSTED_CA_PATH" Built Kind::Path, "",
             "CA of the client certificates that the listener demands";
-        RelayAuthentication = "relay.authentication" "SW_RELAY_AUTHENTICATION" Later Kind::Token, "",
-            "token that local agents must present";
+        RelayAuthentication = "relay.authentication" "SW_RELAY_AUTHENTICATION" Built Kind::Token, "",
+            "token that local agents must present; it stays here: the backend gets `agent.authentication` or none";
         RelayBackendService = "relay.backend_service" "SW_RELAY_BACKEND_SERVICE" Built Kind::Backends, "",
             "backends of the relay; empty: `collector.backend_service`";
         ForwardHeaders = "relay.forward_headers" "SW_RELAY_FORWARD_HEADERS" Built Kind::Headers, "",

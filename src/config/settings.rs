@@ -174,10 +174,25 @@ pub enum OnFull {
 pub struct RelaySettings {
     /// `relay.listen`.
     pub listen: Vec<ListenAddress>,
+    /// `relay.unix_mode`: the permissions of Unix sockets.
+    pub unix_mode: u32,
+    /// TLS on the addresses listened on, Unix sockets excepted.
+    pub tls: Option<ListenerTls>,
+    /// `relay.authentication`: what local agents must present.
+    pub authentication: Option<Secret>,
     /// `relay.forward_headers`, in lower case.
     pub forward_headers: Vec<String>,
     /// `relay.drain_timeout`.
     pub drain_timeout: Duration,
+}
+
+/// What a listener shows of itself and demands of its clients.
+#[derive(Debug, Clone)]
+pub struct ListenerTls {
+    /// `relay.ssl_cert_chain_path` and `relay.ssl_key_path`.
+    pub identity: IdentitySource,
+    /// `relay.ssl_trusted_ca_path`: client certificates are demanded, and must come from it.
+    pub client_ca: Option<Source>,
 }
 
 /// An address to listen on: a name is resolved when the listener is opened.
@@ -188,6 +203,8 @@ pub enum ListenAddress {
     Ip(SocketAddr),
     /// `localhost` and a port.
     Localhost(u16),
+    /// `unix:/path`: a socket that only processes of this machine can reach.
+    Unix(PathBuf),
 }
 
 /// What is logged where.
@@ -292,6 +309,7 @@ impl fmt::Display for ListenAddress {
         match self {
             Self::Ip(address) => address.fmt(f),
             Self::Localhost(port) => write!(f, "localhost:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }

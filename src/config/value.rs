@@ -42,6 +42,8 @@ pub enum Kind {
     OneOf(&'static [&'static str]),
     /// A path.
     Path,
+    /// Permissions of a file, in octal.
+    Permissions,
     /// A whole number of seconds.
     Seconds {
         /// The smallest allowed.
@@ -103,6 +105,7 @@ pub(super) fn check(kind: Kind, text: &str) -> Result<String, Fault> {
             number(kind, text).map(|number| number.to_string())
         }
         Kind::OneOf(words) => one_of(words, text).map(str::to_owned),
+        Kind::Permissions => permissions(text).map(|mode| format!("{mode:04o}")),
         Kind::Json => properties(text).map(|_| text.to_owned()),
         Kind::Token => token(text).map(|()| text.to_owned()),
         Kind::DnsName => dns_name(text).map(|()| text.to_owned()),
@@ -141,6 +144,18 @@ pub(super) fn number(kind: Kind, text: &str) -> Result<u64, Fault> {
     match text.parse::<u64>() {
         Ok(number) if (least..=most).contains(&number) => Ok(number),
         _ => Err(Fault::new(Code::OutOfRange, text).expected(format_args!("{least} to {most}"))),
+    }
+}
+
+/// Whatever the system's umask, these are the permissions; nobody means a file without any.
+pub(super) fn permissions(text: &str) -> Result<u32, Fault> {
+    let digits = (1..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    match u32::from_str_radix(text, 8) {
+        Ok(mode @ 1..=0o777) if digits => Ok(mode),
+        Ok(_) if digits => {
+            Err(Fault::new(Code::OutOfRange, text).expected("0001 to 0777, such as 0660"))
+        }
+        _ => Err(Fault::new(Code::BadValue, text).expected("octal digits, such as 0660")),
     }
 }
 
@@ -262,6 +277,7 @@ impl fmt::Display for Kind {
             Self::Name { longest } => return write!(f, "name of at most {longest} characters"),
             Self::OneOf(words) => return f.write_str(&words.join(", ")),
             Self::Path => "path",
+            Self::Permissions => "permissions in octal",
             Self::Seconds { .. } => "a plain number of seconds",
             Self::Secret => "secret",
             Self::ServerName => "DNS name or IP address",
@@ -317,6 +333,18 @@ mod tests {
         }
         for text in ["0", "61", "-1", "99999999999999999999999"] {
             assert_eq!(code(kind, text), Some(Code::OutOfRange), "{text}");
+        }
+    }
+
+    #[test]
+    fn permissions_are_octal() {
+        assert_eq!(check(Kind::Permissions, "660").unwrap(), "0660");
+        assert_eq!(permissions("0777").unwrap(), 0o777);
+        for text in ["", "rw", "0o660", "0680", "+660", "00660", "-1"] {
+            assert_eq!(code(Kind::Permissions, text), Some(Code::BadValue), "{text}");
+        }
+        for text in ["0", "0000", "1777", "7777"] {
+            assert_eq!(code(Kind::Permissions, text), Some(Code::OutOfRange), "{text}");
         }
     }
 

@@ -250,6 +250,20 @@ catalogue! {
         "stop the other program, or choose another relay.listen";
     ListenFailed = 702, Machine, Listen, "the listen address cannot be opened",
         "see the reason";
+    ListenerTlsIncomplete = 703, Settings, Listen, "the listener's TLS files are incomplete",
+        "set both relay.ssl_cert_chain_path and relay.ssl_key_path, or none of relay.ssl_*";
+    SocketBackendWithTls = 704, Settings, Settings, "a Unix socket is plaintext, but TLS is asked for",
+        "leave TLS to the relay behind the socket: remove the CA file and the agent.ssl_* settings; or name the backend as host:port";
+    ClientSpeaksTls = 711, Tls, Listen, "a local agent speaks TLS to a plaintext listener",
+        "leave the agent's own TLS off (Java: no ca/ca.crt in its folder, no agent.force_tls), or give the relay relay.ssl_cert_chain_path and relay.ssl_key_path";
+    ClientSpeaksPlaintext = 712, Tls, Listen, "a client speaks plaintext to a TLS listener",
+        "turn TLS on in the agent and give it the CA of relay.ssl_cert_chain_path, or name another address of relay.listen to it";
+    ClientSpeaksHttp1 = 713, Network, Listen, "a client speaks HTTP/1 to a gRPC listener",
+        "point only gRPC reporters at relay.listen; health checks should do no more than connect";
+    ClientHandshakeFailed = 714, Tls, Listen, "a client failed the TLS handshake with the listener",
+        "see OpenSSL's reason";
+    TokenRefused = 715, Settings, Listen, "a local agent did not present the token of relay.authentication",
+        "set the agent's authentication (SW_AGENT_AUTHENTICATION) to the value of relay.authentication";
 
     // 8xx: uplink
     QueueFull = 801, Network, Uplink, "the queue is full",

@@ -1,57 +1,69 @@
-//! Accepts connections of local agents and serves HTTP/2 on them.
+//! Opens the addresses that local agents connect to, and accepts their connections.
+//!
+//! What is said on a connection is not looked at here, so that nobody holds up the next one.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{Course, Desk, route};
-use crate::config::ListenAddress;
+use super::connection::{end, serve};
+use super::socket::{self, SocketFile};
+use super::{Course, Desk};
+use crate::config::{ListenAddress, RelaySettings};
 use crate::error::{Code, Error, Result};
+use crate::tls::Acceptor;
 
 /// One open address.
-#[derive(Debug, Clone)]
-pub(super) struct Listener {
-    listener: Arc<TcpListener>,
-    address: SocketAddr,
+#[derive(Debug)]
+pub(super) enum Listener {
+    Tcp {
+        listener: TcpListener,
+        address: SocketAddr,
+    },
+    /// The file goes before the listener: whoever finds it finds somebody who listens.
+    Unix {
+        file: SocketFile,
+        listener: UnixListener,
+    },
 }
 
-/// What one local connection may have in flight before it has to wait for the queue.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
-const STREAMS: u32 = 1000;
-const HEADERS: u32 = 64 * 1024;
 const BACKLOG: i32 = 1024;
 /// After an error of `accept` that is about this machine, such as too many open files.
 const BREATH: Duration = Duration::from_millis(50);
 
-/// Opens an address; `localhost` is both loopback addresses, if the machine has both.
-pub(super) fn open(address: &ListenAddress) -> Result<Vec<Listener>> {
-    match *address {
-        ListenAddress::Ip(address) => Ok(vec![bind(address)?]),
-        ListenAddress::Localhost(port) => {
-            let first = bind((Ipv4Addr::LOCALHOST, port).into())?;
-            let port = first.address.port();
-            let mut listeners = vec![first];
-            match bind((Ipv6Addr::LOCALHOST, port).into()) {
-                Ok(second) => listeners.push(second),
-                Err(error) => log::debug!("no listener on ::1: {error}"),
+/// Opens every address of the settings.
+pub(super) fn open(settings: &RelaySettings) -> Result<Vec<Listener>> {
+    let mut listeners = Vec::new();
+    for address in &settings.listen {
+        match address {
+            ListenAddress::Ip(address) => listeners.push(bind(*address)?.0),
+            // Both loopback addresses, if the machine has both.
+            ListenAddress::Localhost(port) => {
+                let (first, address) = bind((Ipv4Addr::LOCALHOST, *port).into())?;
+                listeners.push(first);
+                match bind((Ipv6Addr::LOCALHOST, address.port()).into()) {
+                    Ok((second, _)) => listeners.push(second),
+                    Err(error) => log::debug!("no listener on ::1: {error}"),
+                }
             }
-            Ok(listeners)
+            ListenAddress::Unix(path) => {
+                let (listener, file) = socket::bind(path, settings.unix_mode, BACKLOG)?;
+                listeners.push(Listener::Unix { file, listener });
+            }
         }
     }
+    Ok(listeners)
 }
 
-fn bind(address: SocketAddr) -> Result<Listener> {
-    let open = || -> io::Result<Listener> {
+fn bind(address: SocketAddr) -> Result<(Listener, SocketAddr)> {
+    let open = || -> io::Result<(Listener, SocketAddr)> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // A restarted relay must not wait for connections of the last one to be forgotten.
         socket.set_reuse_address(true)?;
@@ -63,7 +75,7 @@ fn bind(address: SocketAddr) -> Result<Listener> {
         socket.listen(BACKLOG)?;
         let listener = TcpListener::from_std(socket.into())?;
         let address = listener.local_addr()?;
-        Ok(Listener { listener: Arc::new(listener), address })
+        Ok((Listener::Tcp { listener, address }, address))
     };
     open().map_err(|error| {
         let code = match error.kind() {
@@ -81,69 +93,87 @@ fn bind(address: SocketAddr) -> Result<Listener> {
 // === impl Listener ===
 
 impl Listener {
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
+    /// The address and port; `None` for a Unix socket.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp { address, .. } => Some(*address),
+            Self::Unix { .. } => None,
+        }
+    }
+
+    /// The path of a Unix socket.
+    pub(super) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Tcp { .. } => None,
+            Self::Unix { file, .. } => Some(file.path()),
+        }
+    }
+
+    /// Whether a path leads to this Unix socket.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        matches!(self, Self::Unix { file, .. } if file.is(path))
     }
 
     /// Accepts until the course changes, then waits for the connections to end.
-    pub(super) async fn run(self, desk: Arc<Desk>, course: watch::Receiver<Course>) {
+    pub(super) async fn run(
+        self,
+        tls: Option<Acceptor>,
+        desk: Arc<Desk>,
+        course: watch::Receiver<Course>,
+    ) {
         let mut ending = course.clone();
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, peer)) => {
-                        connections.spawn(serve(stream, peer, desk.clone(), course.clone()));
-                    }
-                    Err(error) => {
-                        log::warn!("cannot accept a connection on {}: {error}", self.address);
+                accepted = self.accept(tls.as_ref(), &desk, &course, &mut connections) => {
+                    if let Err(error) = accepted {
+                        log::warn!("cannot accept a connection on {self}: {error}");
                         tokio::time::sleep(BREATH).await;
                     }
-                },
-                Some(_) = connections.join_next() => {}
+                }
                 () = end(&mut ending) => break,
             }
+            while connections.try_join_next().is_some() {}
         }
         drop(self);
         while connections.join_next().await.is_some() {}
     }
-}
 
-async fn end(course: &mut watch::Receiver<Course>) {
-    // An error: the relay itself is gone.
-    let _ = course.wait_for(|course| *course != Course::Serve).await;
-}
-
-async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    desk: Arc<Desk>,
-    mut course: watch::Receiver<Course>,
-) {
-    // Answers are small: waiting for more to send with them only delays them.
-    let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| route::call(desk.clone(), request));
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(STREAMS)
-        .max_header_list_size(HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    loop {
-        tokio::select! {
-            ended = &mut connection => {
-                if let Err(error) = ended {
-                    log::debug!("connection of {peer} ended: {error}");
-                }
-                return;
+    async fn accept(
+        &self,
+        tls: Option<&Acceptor>,
+        desk: &Arc<Desk>,
+        course: &watch::Receiver<Course>,
+        connections: &mut JoinSet<()>,
+    ) -> io::Result<()> {
+        let (desk, course) = (desk.clone(), course.clone());
+        match self {
+            Self::Tcp { listener, .. } => {
+                let (stream, peer) = listener.accept().await?;
+                // Answers are small: waiting for more to send with them only delays them.
+                let _ = stream.set_nodelay(true);
+                let peer = Arc::from(peer.to_string());
+                connections.spawn(serve(stream, peer, tls.cloned(), desk, course));
             }
-            changed = course.changed() => match (changed, *course.borrow_and_update()) {
-                (Err(_), _) | (_, Course::Cut) => return,
-                (_, Course::Drain) => connection.as_mut().graceful_shutdown(),
-                (_, Course::Serve) => {}
-            },
+            Self::Unix { listener, .. } => {
+                let (stream, _) = listener.accept().await?;
+                let peer = match stream.peer_cred().ok().and_then(|peer| peer.pid()) {
+                    Some(process) => Arc::from(format!("process {process}")),
+                    None => Arc::from("a process of this machine"),
+                };
+                // Plaintext that cannot leave the machine.
+                connections.spawn(serve(stream, peer, None, desk, course));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp { address, .. } => address.fmt(f),
+            Self::Unix { file, .. } => write!(f, "unix:{}", file.path().display()),
         }
     }
 }

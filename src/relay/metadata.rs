@@ -1,10 +1,11 @@
-//! Which metadata of a local agent goes on to the backend, and which the relay adds.
+//! Which metadata of a local agent goes on to the backend, which the relay adds, and whether a call is
+//! let in at all.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::config::Settings;
+use crate::config::{Secret, Settings};
 use crate::uplink::Metadata;
 
 const AUTHENTICATION: HeaderName = HeaderName::from_static("authentication");
@@ -15,6 +16,8 @@ const AGENT_VERSION: HeaderName = HeaderName::from_static("agent-version");
 pub(super) struct Policy {
     /// Names that go with queued records.
     forwarded: Vec<HeaderName>,
+    /// `relay.authentication`. It is this relay's own affair: when it is set, no agent's token goes on.
+    local: Option<Secret>,
     /// `agent.authentication`, for agents that bring no token.
     token: Option<HeaderValue>,
     /// Whether tokens may travel: they are kept off plaintext that leaves this machine.
@@ -30,6 +33,10 @@ impl Policy {
         // The settings hold only valid names.
         forwarded
             .extend(settings.relay.forward_headers.iter().filter_map(|name| name.parse().ok()));
+        let local = settings.relay.authentication.clone();
+        if local.is_some() {
+            forwarded.retain(|name| *name != AUTHENTICATION);
+        }
         let token = settings.agent.authentication.as_ref().and_then(|token| {
             let mut value = HeaderValue::from_str(token.expose()).ok()?;
             value.set_sensitive(true);
@@ -38,7 +45,17 @@ impl Policy {
         let stays_here = settings.link.backends.iter().all(|backend| backend.is_local());
         let tokens_allowed =
             settings.tls.mode.is_tls() || stays_here || settings.agent.allow_plaintext_token;
-        Self { forwarded, token, tokens_allowed, warned: AtomicBool::new(false) }
+        Self { forwarded, local, token, tokens_allowed, warned: AtomicBool::new(false) }
+    }
+
+    /// Whether a call carries the token that local agents must present, once and exactly.
+    pub(super) fn admits(&self, headers: &HeaderMap) -> bool {
+        let Some(local) = &self.local else { return true };
+        let local = local.expose().as_bytes();
+        let mut presented = headers.get_all(AUTHENTICATION).iter();
+        let (Some(first), None) = (presented.next(), presented.next()) else { return false };
+        // `eq` takes the same time for every wrong token, but panics on another length.
+        first.len() == local.len() && openssl::memcmp::eq(first.as_bytes(), local)
     }
 
     /// The metadata that goes with queued records.
@@ -69,6 +86,9 @@ impl Policy {
             ["host", "connection", "transfer-encoding", "upgrade", "keep-alive", "proxy-connection"]
         {
             headers.remove(name);
+        }
+        if self.local.is_some() {
+            headers.remove(AUTHENTICATION);
         }
         if let Some(value) = headers.get_mut(AUTHENTICATION) {
             value.set_sensitive(true);

@@ -9,11 +9,16 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::{Desk, answer, intake, pass};
+use crate::error::Error;
 use crate::protocol::{self, Shape};
+
+/// Says nothing about what would have been right.
+const DENIED: &str = "the relay demands another authentication";
 
 /// Answers one call; what fails is answered as a gRPC status.
 pub(super) async fn call(
     desk: Arc<Desk>,
+    peer: Arc<str>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     if request.method() != Method::POST || !is_grpc(&request) {
@@ -25,6 +30,10 @@ pub(super) async fn call(
         let text = format!("the relay knows no method {path}");
         return Ok(answer::status(Status::new(Code::Unimplemented, text)));
     };
+    if !desk.policy.admits(request.headers()) {
+        desk.complaints.say(&Error::new(crate::error::Code::TokenRefused).peer(&peer));
+        return Ok(answer::status(Status::permission_denied(DENIED)));
+    }
     Ok(match method.shape {
         Shape::ClientStream => intake::report(&desk, method, request).await,
         Shape::Unary | Shape::Bidi => pass::through(&desk, method, request).await,

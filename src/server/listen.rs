@@ -11,15 +11,15 @@ use std::time::Duration;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use openssl::ssl::{Ssl, SslContext};
 use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_openssl::SslStream;
 
-use super::{Control, Shared, Stage, call, cannot_listen, tls};
+use super::{Control, Shared, Stage, call, cannot_listen};
 use crate::error::Result;
+use crate::tls::{Acceptor, agreed_to_h2, client_subject};
 
 /// One connection, as its calls see it.
 pub(super) struct Connection {
@@ -60,7 +60,7 @@ pub(super) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr
 /// Serves the port until it is told to stop, then waits for the connections.
 pub(super) async fn serve(
     listener: TcpListener,
-    tls: Option<SslContext>,
+    tls: Option<Acceptor>,
     shared: Arc<Shared>,
     mut told: watch::Receiver<Control>,
 ) {
@@ -97,7 +97,7 @@ async fn connection(
     stream: TcpStream,
     remote: SocketAddr,
     number: u64,
-    tls: Option<SslContext>,
+    tls: Option<Acceptor>,
     open: Open,
     mut told: watch::Receiver<Control>,
 ) {
@@ -106,12 +106,12 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         log::debug!("connection {number} from {remote}: {error}");
     }
-    let Some(context) = tls else {
+    let Some(acceptor) = tls else {
         let connection = Arc::new(Connection::new(number, remote, None));
         return http2(stream, shared, connection, told, start).await;
     };
     let secured = tokio::select! {
-        secured = tokio::time::timeout(HANDSHAKE, secure(stream, &context)) => secured,
+        secured = tokio::time::timeout(HANDSHAKE, secure(stream, &acceptor)) => secured,
         () = interrupted(&mut told, start) => return,
     };
     let stream = match secured {
@@ -126,11 +126,11 @@ async fn connection(
         }
     };
     let ssl = stream.ssl();
-    if !tls::agreed_to_h2(ssl) {
+    if !agreed_to_h2(ssl) {
         log::debug!("connection {number} from {remote}: the client did not offer HTTP/2 by ALPN");
         return shared.books.handshake_failed();
     }
-    let subject: Option<Arc<str>> = tls::client_subject(ssl).map(Arc::from);
+    let subject: Option<Arc<str>> = client_subject(ssl).map(Arc::from);
     let cipher = ssl.current_cipher().map(|cipher| cipher.name());
     shared.books.secured(ssl.version_str(), cipher, subject.as_deref());
     let connection = Arc::new(Connection::new(number, remote, subject));
@@ -139,10 +139,10 @@ async fn connection(
 
 async fn secure(
     stream: TcpStream,
-    context: &SslContext,
+    acceptor: &Acceptor,
 ) -> Result<SslStream<BufReader<TcpStream>>, openssl::ssl::Error> {
-    let ssl = Ssl::new(context)?;
-    let mut stream = SslStream::new(ssl, BufReader::with_capacity(READ_BUFFER, stream))?;
+    let mut stream =
+        SslStream::new(acceptor.ssl()?, BufReader::with_capacity(READ_BUFFER, stream))?;
     Pin::new(&mut stream).accept().await?;
     Ok(stream)
 }

@@ -68,7 +68,7 @@ fn failed(error: ErrorStack) -> Error {
     Error::new(Code::OpenSslFailed).because(error)
 }
 
-fn raise_to_tls_1_2(context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
+pub(super) fn raise_to_tls_1_2(context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
     let too_low = match context.min_proto_version() {
         None => true,
         Some(version) => {
@@ -121,7 +121,10 @@ fn trust_system(context: &mut SslContextBuilder) -> Result<()> {
         .map_err(|error| Error::new(Code::SystemTrustMissing).because(error))
 }
 
-fn present(context: &mut SslContextBuilder, identity: &Identity) -> Result<(), ErrorStack> {
+pub(super) fn present(
+    context: &mut SslContextBuilder,
+    identity: &Identity,
+) -> Result<(), ErrorStack> {
     context.set_certificate(identity.leaf())?;
     for certificate in identity.above() {
         context.add_extra_chain_cert(certificate.clone())?;

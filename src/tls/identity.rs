@@ -1,4 +1,4 @@
-//! Who the client is: a private key, the certificate that belongs to it, and the chain above it.
+//! Who this end is, client or listener: a private key, the certificate that belongs to it, and the chain above it.
 
 use openssl::pkey::{PKey, PKeyRef, Private};
 use openssl::x509::{X509, X509Ref};
@@ -7,9 +7,23 @@ use super::{certificates, key};
 use crate::config::IdentitySource;
 use crate::error::{Code, Error, Result};
 
-const CHAIN: &str = "agent.ssl_cert_chain_path";
+/// The settings that name a chain and its key, for errors to speak of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Names {
+    pub(crate) chain: &'static str,
+    pub(crate) key: &'static str,
+    /// `None` where no setting holds a passphrase.
+    pub(crate) passphrase: Option<&'static str>,
+}
 
-/// A client's key with its certificates, checked to belong together.
+/// The client's, towards the backend.
+pub(super) const AGENT: Names = Names {
+    chain: "agent.ssl_cert_chain_path",
+    key: "agent.ssl_key_path",
+    passphrase: Some("agent.ssl_key_passphrase"),
+};
+
+/// A key with its certificates, checked to belong together.
 pub struct Identity {
     key: PKey<Private>,
     leaf: X509,
@@ -18,24 +32,24 @@ pub struct Identity {
 }
 
 /// Reads chain and key and checks that they belong together.
-pub(super) fn load(source: &IdentitySource) -> Result<Identity> {
-    let mut certificates = certificates::load(&source.chain, CHAIN)?;
-    let mut keys = key::load(&source.key, source.passphrase.as_ref())?;
+pub(super) fn load(source: &IdentitySource, names: &Names) -> Result<Identity> {
+    let mut certificates = certificates::load(&source.chain, names.chain)?;
+    let mut keys = key::load(&source.key, source.passphrase.as_ref(), names)?;
     let pair = certificates.iter().enumerate().find_map(|(i, certificate)| {
         let public = certificate.public_key().ok()?;
         keys.iter().position(|key| key.public_eq(&public)).map(|k| (i, k))
     });
     let Some((leaf_at, key_at)) = pair else {
         return Err(Error::new(Code::KeyMismatch)
-            .key("agent.ssl_key_path")
+            .key(names.key)
             .file(source.key.to_string())
             .found(format!("a key that fits no certificate of {}", source.chain))
-            .expected("the key of the client certificate"));
+            .expected("the key of the certificate"));
     };
     let leaf = certificates.remove(leaf_at);
     let order_note = (leaf_at > 0).then(|| {
         format!(
-            "{} holds the client certificate in place {}; it is sent first, as TLS demands",
+            "{} holds the certificate of the key in place {}; it is sent first, as TLS demands",
             source.chain,
             leaf_at + 1
         )

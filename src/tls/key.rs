@@ -4,25 +4,34 @@ use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
 
 use super::contents::{Contents, Shape};
+use super::identity::Names;
 use super::read;
 use crate::config::{Secret, Source};
 use crate::error::{Code, Error, Result};
 
-const KEY: &str = "agent.ssl_key_path";
-const PASSPHRASE: &str = "agent.ssl_key_passphrase";
-
 /// Reads every private key of a source, at least one: a file may hold several, and which of them
 /// is meant shows only beside the certificate.
-pub(super) fn load(source: &Source, passphrase: Option<&Secret>) -> Result<Vec<PKey<Private>>> {
-    let bytes = read::bytes(source, KEY)?;
-    let secret = super::passphrase_bytes(passphrase, PASSPHRASE)?;
+pub(super) fn load(
+    source: &Source,
+    passphrase: Option<&Secret>,
+    names: &Names,
+) -> Result<Vec<PKey<Private>>> {
+    let bytes = read::bytes(source, names.key)?;
+    let secret = super::passphrase_bytes(passphrase, names.passphrase.unwrap_or(names.key))?;
     let contents = Contents::of(&bytes);
     let fault = |code| {
-        Error::new(code)
-            .key(KEY)
+        let error = Error::new(code)
+            .key(names.key)
             .file(source.to_string())
             .found(contents.describe())
-            .expected("a private key in PEM or DER (PKCS#8, PKCS#1 or SEC1)")
+            .expected("a private key in PEM or DER (PKCS#8, PKCS#1 or SEC1)");
+        match (code, names.passphrase) {
+            // The catalogue speaks of a setting that is not this key's.
+            (Code::PassphraseNeeded | Code::PassphraseWrong, None) => {
+                error.hint("decrypt it: openssl pkey -in FILE -out FILE.plain")
+            }
+            _ => error,
+        }
     };
     let decrypted = |result: Result<PKey<Private>, ErrorStack>, encrypted: bool| {
         result.map_err(|error| match (encrypted, passphrase) {

@@ -17,13 +17,14 @@ use super::resolve::Resolve;
 use super::stream::Io;
 use super::tcp::Tcp;
 use super::tls::{Material, Tls};
+use super::unix::Local;
 use super::{Deadlines, Dialling, Protection, Target};
 use crate::config::Backend;
 use crate::error::{Code, Error, Result};
 use crate::tls::{Generation, PeerName};
 
 /// The pile of layers, bottom first.
-pub(crate) type Dial = AlpnGuard<Tls<Tcp<Resolve>>>;
+pub(crate) type Dial = Local<AlpnGuard<Tls<Tcp<Resolve>>>>;
 
 /// Connects to the host and port of a `Uri` by TLS, whatever the scheme says, and insists on HTTP/2.
 ///

@@ -28,7 +28,8 @@ impl Service<Arc<Target>> for Resolve {
     fn call(&mut self, target: Arc<Target>) -> Self::Future {
         Box::pin(async move {
             let Backend::Tcp { host, port } = &target.backend else {
-                return Err(Error::new(Code::NotBuiltYet).peer(&target));
+                // The layer on top has dialled it.
+                return Err(Error::new(Code::Bug).peer(&target));
             };
             let failed = || Error::new(Code::NameNotFound).peer(&target);
             let found = timeout(target.deadlines.resolve, lookup_host((host.as_str(), *port)))

@@ -15,7 +15,7 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio_openssl::SslStream;
 
@@ -52,6 +52,7 @@ struct Listening {
 
 enum Stream {
     Plain(TcpStream),
+    Local(UnixStream),
     Tls(Box<Protected>),
 }
 
@@ -71,6 +72,10 @@ const RECORD: usize = 16 * 1024;
 impl Io {
     pub(super) fn plain(stream: TcpStream) -> Self {
         Self::new(Stream::Plain(stream))
+    }
+
+    pub(super) fn local(stream: UnixStream) -> Self {
+        Self::new(Stream::Local(stream))
     }
 
     pub(super) fn tls(stream: SslStream<TcpStream>, role: Role) -> Self {
@@ -96,7 +101,7 @@ impl Io {
 
     pub(super) fn autopsy(&self) -> Autopsy {
         match &self.0.inner().stream {
-            Stream::Plain(_) => Autopsy::default(),
+            Stream::Plain(_) | Stream::Local(_) => Autopsy::default(),
             Stream::Tls(protected) => protected.autopsy.clone(),
         }
     }
@@ -174,6 +179,7 @@ impl AsyncRead for Listening {
         let before = buf.filled().len();
         let result = match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Local(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(protected) => {
                 let result = Pin::new(&mut protected.stream).poll_read(cx, buf);
                 protected.examine(result)
@@ -194,6 +200,7 @@ impl AsyncWrite for Listening {
     ) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Local(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Tls(protected) => {
                 let result = Pin::new(&mut protected.stream).poll_write(cx, buf);
                 protected.examine(result)
@@ -208,6 +215,7 @@ impl AsyncWrite for Listening {
     ) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Stream::Local(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Stream::Tls(protected) => protected.poll_write_record(cx, bufs),
         }
     }
@@ -219,6 +227,7 @@ impl AsyncWrite for Listening {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().stream {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Local(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(protected) => Pin::new(&mut protected.stream).poll_flush(cx),
         }
     }
@@ -226,6 +235,7 @@ impl AsyncWrite for Listening {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().stream {
             Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Local(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(protected) => Pin::new(&mut protected.stream).poll_shutdown(cx),
         }
     }

@@ -1,0 +1,112 @@
+//! The relay's part of the settings: where it listens, how that is protected, whom it lets in.
+//!
+//! An agent may share the relay's environment: what only a relay does is judged for a relay only.
+
+use super::*;
+
+impl Assembly {
+    pub(super) fn relay(&mut self, link: &LinkSettings) -> Result<RelaySettings> {
+        let listen = self.addresses(Key::Listen, backend::listen)?;
+        let ack = self.value(Key::Ack);
+        if ack.text != Key::Ack.default_text() {
+            return Err(ack
+                .error(Code::NotBuiltYet)
+                .found(&ack.text)
+                .expected(Key::Ack.default_text()));
+        }
+        let tls = match self.relay {
+            true => self.listener_tls()?,
+            false => None,
+        };
+        let authentication = self.text(Key::RelayAuthentication).map(Secret::new);
+        if self.relay {
+            self.judge_remote(&listen, tls.as_ref(), authentication.is_some())?;
+            if let Some(backend) = link.backends.iter().find(|backend| backend.is_one_of(&listen)) {
+                return Err(self
+                    .value(Key::Listen)
+                    .error(Code::BackendIsListener)
+                    .found(format_args!("{backend} among the backends"))
+                    .expected("another address than theirs"));
+            }
+        }
+        let (headers, mode) = (self.value(Key::ForwardHeaders), self.value(Key::UnixMode));
+        Ok(RelaySettings {
+            listen,
+            unix_mode: value::permissions(&mode.text).map_err(|fault| mode.fault(fault))?,
+            tls,
+            authentication,
+            forward_headers: match headers.text.as_str() {
+                "" => Vec::new(),
+                text => value::headers(text).map_err(|fault| headers.fault(fault))?,
+            },
+            drain_timeout: self.seconds(Key::RelayDrainTimeout)?,
+        })
+    }
+
+    /// Certificate and key, or neither; a CA without them would protect nothing.
+    fn listener_tls(&self) -> Result<Option<ListenerTls>> {
+        let set = |key| self.value(key).set;
+        let (chain, key) = (set(Key::RelayCertChainPath), set(Key::RelayKeyPath));
+        let missing = match (chain, key) {
+            (true, true) => {
+                let identity = IdentitySource {
+                    chain: self.source(Key::RelayCertChainPath)?,
+                    key: self.source(Key::RelayKeyPath)?,
+                    passphrase: None,
+                };
+                let ca = Key::RelayTrustedCaPath;
+                let client_ca = set(ca).then(|| self.source(ca)).transpose()?;
+                return Ok(Some(ListenerTls { identity, client_ca }));
+            }
+            (true, false) => (Key::RelayCertChainPath, Key::RelayKeyPath),
+            (false, true) => (Key::RelayKeyPath, Key::RelayCertChainPath),
+            (false, false) if set(Key::RelayTrustedCaPath) => {
+                (Key::RelayTrustedCaPath, Key::RelayCertChainPath)
+            }
+            (false, false) => return Ok(None),
+        };
+        Err(self
+            .value(missing.0)
+            .error(Code::ListenerTlsIncomplete)
+            .found(format_args!("no {}", missing.1.name()))
+            .expected("relay.ssl_cert_chain_path and relay.ssl_key_path together"))
+    }
+
+    /// Other machines get in when that was said, and by TLS only.
+    fn judge_remote(
+        &mut self,
+        listen: &[ListenAddress],
+        tls: Option<&ListenerTls>,
+        token: bool,
+    ) -> Result<()> {
+        let Some(address) = listen.iter().find(|address| !address.is_loopback()) else {
+            return Ok(());
+        };
+        let allowed = self.flag(Key::AllowRemote)?;
+        let missing = match (allowed, tls.is_some()) {
+            (true, true) => None,
+            (false, true) => Some("relay.allow_remote=true"),
+            (true, false) => Some("relay.ssl_cert_chain_path and relay.ssl_key_path"),
+            (false, false) => {
+                Some("relay.allow_remote=true, relay.ssl_cert_chain_path and relay.ssl_key_path")
+            }
+        };
+        if let Some(missing) = missing {
+            return Err(self
+                .value(Key::Listen)
+                .error(Code::ListenRemote)
+                .found(address)
+                .expected("a loopback address")
+                .hint(format!(
+                    "listen on a loopback address; other machines are let in by TLS only: set {missing}"
+                )));
+        }
+        if tls.is_some_and(|tls| tls.client_ca.is_none()) && !token {
+            let text = format!(
+                "whoever reaches {address} can report: relay.ssl_trusted_ca_path demands client certificates, relay.authentication a token"
+            );
+            self.warn(WarningKind::OpenListener, Key::Listen, text);
+        }
+        Ok(())
+    }
+}

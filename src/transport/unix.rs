@@ -1,0 +1,65 @@
+//! The layer beside the others: a Unix socket of this machine, which needs no name, no TCP and no TLS.
+//!
+//! What goes over it is plaintext. A target that is to be protected is refused here once more.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+use tower::{Service, ServiceExt};
+
+use super::stream::Io;
+use super::{Dialling, Target};
+use crate::config::Backend;
+use crate::error::{Code, Error};
+
+/// Connects to sockets by itself, and leaves every other target to the layers underneath.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Local<C>(pub(crate) C);
+
+impl<C> Service<Arc<Target>> for Local<C>
+where
+    C: Service<Arc<Target>, Response = Io, Error = Error> + Clone + Send + 'static,
+    C::Future: Send,
+{
+    type Response = Io;
+    type Error = Error;
+    type Future = Dialling<Io>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, target: Arc<Target>) -> Self::Future {
+        let Backend::Unix(path) = &target.backend else {
+            let dial = self.0.clone();
+            return Box::pin(dial.oneshot(target));
+        };
+        let path = path.clone();
+        Box::pin(async move {
+            if target.protection.is_some() {
+                return Err(Error::new(Code::SocketBackendWithTls).peer(&target));
+            }
+            match timeout(target.deadlines.connect, UnixStream::connect(path)).await {
+                Ok(Ok(stream)) => Ok(Io::local(stream)),
+                Ok(Err(error)) => {
+                    let code = match error.kind() {
+                        ErrorKind::ConnectionRefused => Code::ConnectRefused,
+                        _ => Code::ConnectFailed,
+                    };
+                    let hint = match error.kind() {
+                        ErrorKind::NotFound => "check the path, and that the relay behind it runs",
+                        ErrorKind::PermissionDenied => {
+                            "give this user access: relay.unix_mode, and the group of the socket and its folders"
+                        }
+                        _ => "check that the relay behind the socket runs",
+                    };
+                    Err(Error::new(code).peer(&target).hint(hint).because(error))
+                }
+                Err(_) => Err(Error::new(Code::ConnectTimedOut).peer(&target)),
+            }
+        })
+    }
+}
