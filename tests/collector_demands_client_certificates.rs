@@ -235,7 +235,7 @@ async fn wrong_files_are_named_before_the_port_is_opened() {
         (Source::File(folder.path().into()), key(), None, Code::FileNotRegular),
         (file("empty", b""), key(), None, Code::FileEmpty),
         (file("text", b"hello"), key(), None, Code::NotRecognised),
-        (file("huge", &vec![b' '; 5 << 20]), key(), None, Code::FileTooLarge),
+        (file("huge", &vec![b' '; 9 << 20]), key(), None, Code::FileTooLarge),
         (file("cut", &pki.server.chain_pem().as_bytes()[..200]), key(), None, Code::Damaged),
         (key(), key(), None, Code::WrongType),
         (chain(), chain(), None, Code::WrongType),

@@ -48,9 +48,8 @@ pub(crate) fn backends() -> Vec<Row> {
             .says("key collector.backend_service")
             .says("SW_AGENT_COLLECTOR_BACKEND_SERVICES"),
         Row::new("backends: a blank", "collector.backend_service= \n").refused("SKT-115"),
-        Row::new("backends: not built yet", "collector.backend_service=unix:/run/oap.sock")
-            .refused("SKT-113")
-            .says("key collector.backend_service"),
+        bad("unix:oap.sock", "unix:/path"),
+        row("unix:/run/oap.sock").refused("SKT-704").says("key collector.backend_service"),
         mutual("backends: of the relay", &set)
             .set("relay.backend_service=oap:0")
             .refused("SKT-114")
@@ -82,7 +81,8 @@ pub(crate) fn listeners() -> Vec<Row> {
         bad("127.0.0.1:0,", "SKT-116"),
         bad("oap:11800", "SKT-116").says("expected an IP address or localhost"),
         bad("[::1:11800", "SKT-116"),
-        bad("unix:/run/relay.sock", "SKT-113"),
+        bad("unix:relay.sock", "SKT-116"),
+        bad("unix:/no/such/folder/relay.sock", "SKT-702"),
         bad("0.0.0.0:11800", "SKT-117").says("found 0.0.0.0:11800"),
         bad("[::]:0", "SKT-117"),
         bad("192.0.2.1:11800", "SKT-117"),
@@ -134,7 +134,10 @@ pub(crate) fn values() -> Vec<Row> {
         bad("agent.ssl_crl_path=/tmp", "SKT-113"),
         bad("spool.path=/var/spool/skytls", "SKT-113"),
         bad("relay.ack=delivered", "SKT-113"),
-        bad("relay.authentication=s3cret", "SKT-113").secret("s3cret"),
+        bad("relay.authentication=s3crét", "SKT-110").secret("s3cr"),
+        bad("relay.unix_mode=rw", "SKT-110"),
+        bad("relay.unix_mode=1777", "SKT-111"),
+        bad("relay.ssl_key_path=tls/client.pem", "SKT-703").says("no relay.ssl_cert_chain_path"),
         bad("collector.proxy=http://u:s3cret@h:1", "SKT-113").secret("s3cret"),
         mutual("not built yet, by the environment", &set)
             .env("SW_AGENT_SSL_OCSP", "require")
