@@ -125,11 +125,11 @@ catalogue! {
     NotBuiltYet = 113, Settings, Settings, "this version does not implement the setting yet",
         "remove the setting, or wait for the version that implements it: ignoring it silently could be unsafe";
     BadBackend = 114, Settings, Settings, "a backend address is malformed",
-        "write host:port or [v6]:port, several of them separated by commas";
+        "write host:port, [v6]:port or unix:/path, several of them separated by commas";
     BackendMissing = 115, Settings, Settings, "no backend is set",
         "set collector.backend_service, for example by SW_AGENT_COLLECTOR_BACKEND_SERVICES=oap:11800";
     BadListen = 116, Settings, Settings, "a listen address is malformed",
-        "write host:port, for example 127.0.0.1:11800";
+        "write host:port or unix:/path, for example 127.0.0.1:11800";
     ListenRemote = 117, Settings, Settings, "the relay would accept plaintext from other machines",
         "listen on a loopback address; other machines need relay.allow_remote and the listener's own TLS";
     BackendIsListener = 118, Settings, Settings, "the backend is the relay itself",
