@@ -29,8 +29,16 @@ pub(super) struct Bounds {
     bytes: usize,
     /// How long a stream that is never idle may last.
     age: Duration,
-    /// How long to wait for a further record; `None` waits for the end of the local stream.
-    idle: Option<Duration>,
+    /// How long to wait for a further record.
+    idle: Duration,
+}
+
+/// How long records of a stream that is one unit to the backend are gathered before they are sent:
+/// until the local stream ends, if no bound is reached before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Gathering {
+    pub(super) bytes: usize,
+    pub(super) age: Option<Duration>,
 }
 
 /// The records that one stream has taken; outlives the body, to be confirmed or put back.
@@ -44,7 +52,10 @@ struct Progress {
     /// When HTTP/2 last asked for more, and whether it was told to wait.
     asked: Instant,
     waiting: bool,
-    ended: bool,
+    /// Taken when the body has ended, which tells the sender.
+    open: Option<oneshot::Sender<()>>,
+    /// Set when the stream has been answered: nothing may be taken for it any more.
+    answered: bool,
 }
 
 /// The body itself.
@@ -63,8 +74,6 @@ pub(super) struct ReportBody {
     idle_since: Option<Instant>,
     ledger: Arc<Ledger>,
     over: bool,
-    /// Dropping it tells the sender that the body has ended.
-    ended: Option<oneshot::Sender<()>>,
 }
 
 /// With HTTP/2's 9 bytes of frame head exactly one full TLS record.
@@ -75,24 +84,39 @@ const LARGE: usize = 8 * 1024;
 // === impl Bounds ===
 
 impl Bounds {
-    /// The bounds for a method whose backend may hold back an answer to half of `max_bytes`.
+    /// The bounds for a method's streams of at most so many records.
     pub(super) fn of(sticky: Sticky, records: usize, max_bytes: usize) -> Self {
         let usual = Self {
             records,
             bytes: (max_bytes / 4).min(8 * 1024 * 1024),
             age: Duration::from_secs(1),
-            idle: Some(Duration::from_millis(20)),
+            idle: Duration::from_millis(20),
         };
         match sticky {
-            // One unit to the backend: the end of the local stream is the end of this one.
-            Sticky::Unit(_) => Self { age: Duration::from_secs(5), idle: None, ..usual },
+            // What belongs together has been gathered.
+            Sticky::Unit(_) => Self { idle: Duration::ZERO, ..usual },
             Sticky::Whole => Self {
                 records: usize::MAX,
-                bytes: max_bytes / 2,
-                age: Duration::from_secs(3600),
-                idle: None,
+                bytes: usize::MAX,
+                age: Duration::MAX,
+                idle: Duration::ZERO,
             },
             _ => usual,
+        }
+    }
+}
+
+// === impl Gathering ===
+
+impl Gathering {
+    /// Whether and how far a method's streams are gathered.
+    pub(super) fn of(sticky: Sticky, max_bytes: usize) -> Option<Self> {
+        match sticky {
+            Sticky::Unit(_) => {
+                Some(Self { bytes: max_bytes / 4, age: Some(Duration::from_secs(5)) })
+            }
+            Sticky::Whole => Some(Self { bytes: max_bytes / 2, age: None }),
+            _ => None,
         }
     }
 }
@@ -100,20 +124,24 @@ impl Bounds {
 // === impl Batch ===
 
 impl Batch {
-    pub(super) fn new() -> Self {
-        let asked = Instant::now();
+    /// A batch; `open` is told when its body has ended.
+    pub(super) fn new(open: oneshot::Sender<()>) -> Self {
         Self(Mutex::new(Progress {
             records: Vec::new(),
             bytes: 0,
-            asked,
+            asked: Instant::now(),
             waiting: false,
-            ended: false,
+            open: Some(open),
+            answered: false,
         }))
     }
 
-    /// The records taken so far and the sum of their lengths; leaves none behind.
-    pub(super) fn empty(&self) -> (Vec<Record>, u64) {
+    /// The records taken and the sum of their lengths. The body takes no more from now on: HTTP/2
+    /// may go on asking it for a while after an early answer.
+    pub(super) fn close(&self) -> (Vec<Record>, u64) {
         let mut progress = self.progress();
+        progress.answered = true;
+        progress.end();
         (std::mem::take(&mut progress.records), std::mem::take(&mut progress.bytes))
     }
 
@@ -121,11 +149,23 @@ impl Batch {
     /// there to be sent, nor answered what was.
     pub(super) fn is_overdue(&self, limit: Duration) -> bool {
         let progress = self.progress();
-        (progress.ended || !progress.waiting) && progress.asked.elapsed() > limit
+        (progress.open.is_none() || !progress.waiting) && progress.asked.elapsed() > limit
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Progress ===
+
+impl Progress {
+    fn end(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.asked = Instant::now();
+            // The sender may be gone: then nobody wants to know.
+            let _ = open.send(());
+        }
     }
 }
 
@@ -137,7 +177,6 @@ impl ReportBody {
         batch: Arc<Batch>,
         bounds: Bounds,
         ledger: Arc<Ledger>,
-        ended: oneshot::Sender<()>,
     ) -> Self {
         let begun = Instant::now();
         Self {
@@ -152,7 +191,6 @@ impl ReportBody {
             idle_since: None,
             ledger,
             over: false,
-            ended: Some(ended),
         }
     }
 
@@ -162,6 +200,10 @@ impl ReportBody {
         let mut progress = batch.progress();
         progress.asked = Instant::now();
         progress.waiting = false;
+        if progress.answered {
+            self.over = true;
+            return;
+        }
         let lane = self.lane.clone();
         lane.take(|record| {
             self.idle_since = None;
@@ -216,25 +258,19 @@ impl ReportBody {
 
     fn end(&mut self) {
         self.over = true;
-        if let Some(ended) = self.ended.take() {
-            let mut progress = self.batch.progress();
-            progress.ended = true;
-            progress.asked = Instant::now();
-            drop(progress);
-            // The sender may be gone: then nobody wants to know.
-            let _ = ended.send(());
-        }
+        self.batch.progress().end();
     }
 
     /// Waits for the lane; gives up when the stream has been idle or open for too long, or when
     /// somebody waits for the room that only an acknowledgement makes.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.bounds.idle.is_some() && self.carried > 0 && self.ledger.is_pressed() {
+        if self.carried > 0 && self.ledger.is_pressed() {
             return Poll::Ready(());
         }
-        let latest = self.begun + self.bounds.age;
+        let latest = self.begun.checked_add(self.bounds.age);
         let since = *self.idle_since.get_or_insert_with(Instant::now);
-        let until = self.bounds.idle.map_or(latest, |idle| latest.min(since + idle));
+        let patient = since + self.bounds.idle;
+        let until = latest.map_or(patient, |latest| latest.min(patient));
         if self.timer.deadline() != until {
             self.timer.as_mut().reset(until);
         }

@@ -4,17 +4,18 @@
 //! round trip to the backend costs time, not throughput.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::{Code as Status, metadata::GRPC_CONTENT_TYPE};
 
-use super::body::{Batch, Bounds, ReportBody};
+use super::body::{Batch, Bounds, Gathering, ReportBody};
 use super::lane::{Lane, Outlook, Record};
 use super::ledger::DropReason;
 use super::{Uplink, envelope::Passport};
@@ -26,6 +27,8 @@ use crate::transport::backoff::Backoff;
 const FLIGHTS: usize = 4;
 /// Records of one stream: few enough that a failure repeats little.
 const RECORDS: usize = 10_000;
+/// How often a stream that is being gathered looks at the clock and at the room that is left.
+const GATHERING_CHECK: Duration = Duration::from_millis(100);
 
 /// One stream that has come back.
 struct Landing {
@@ -85,9 +88,9 @@ impl Sender {
                 tokio::time::sleep(rest).await;
                 continue;
             }
-            let lane = self.lane.clone();
+            let offer = offer(&self.uplink, &self.lane);
             let outlook = tokio::select! {
-                outlook = lane.outlook() => outlook,
+                outlook = offer => outlook,
                 Some(landed) = self.flights.join_next() => {
                     self.settle(landed.ok());
                     continue;
@@ -115,10 +118,10 @@ impl Sender {
         let settings = self.uplink.0.settings;
         let passport = self.lane.passport();
         let bounds = Bounds::of(passport.method.sticky, self.appetite, settings.max_bytes);
-        let batch = Arc::new(Batch::new());
-        let (ended, end) = oneshot::channel();
+        let (open, end) = oneshot::channel();
+        let batch = Arc::new(Batch::new(open));
         let ledger = self.uplink.0.ledger.clone();
-        let body = ReportBody::new(self.lane.clone(), batch.clone(), bounds, ledger, ended);
+        let body = ReportBody::new(self.lane.clone(), batch.clone(), bounds, ledger);
         let request = request(passport, Body::new(body));
         let transport = self.uplink.0.transport.clone();
         self.flights.spawn(async move {
@@ -137,7 +140,7 @@ impl Sender {
                 }
             };
             drop(permit);
-            let (records, bytes) = batch.empty();
+            let (records, bytes) = batch.close();
             Landing { records, bytes, verdict }
         });
         // An error means the same as a message: the body is gone.
@@ -206,6 +209,25 @@ impl Sender {
             log::warn!("{}: {consequence}: {}", self.lane.passport().method.path, Chain(error));
         }
     }
+}
+
+/// Waits until a lane has something to send: any record, or, where the backend takes a stream for
+/// one unit, the whole of it. Such a stream does not stay open at the backend while an agent takes
+/// its time, and can be sent again as a whole.
+async fn offer(uplink: &Uplink, lane: &Lane) -> Outlook {
+    let outlook = lane.outlook().await;
+    let sticky = lane.passport().method.sticky;
+    let gathering = Gathering::of(sticky, uplink.0.settings.max_bytes);
+    if let (Outlook::Records, Some(Gathering { bytes, age })) = (outlook, gathering) {
+        let begun = Instant::now();
+        let late = || age.is_some_and(|age| begun.elapsed() >= age);
+        // Whoever waits for room may be waiting for the room these very records take.
+        while timeout(GATHERING_CHECK, lane.gathered(bytes)).await.is_err()
+            && !late()
+            && !uplink.0.ledger.is_pressed()
+        {}
+    }
+    outlook
 }
 
 fn request(passport: &Passport, body: Body) -> http::Request<Body> {
