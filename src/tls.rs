@@ -164,9 +164,9 @@ impl Description {
             self.warnings.push(note.to_owned());
         }
         let Some(leaf) = self.chain.first() else { return };
-        let code = if is_past(identity.leaf().not_after()) {
+        let code = if before_now(identity.leaf().not_after()) != Some(false) {
             Code::OwnExpired
-        } else if !is_past(identity.leaf().not_before()) {
+        } else if before_now(identity.leaf().not_before()) != Some(true) {
             Code::OwnNotYetValid
         } else {
             return;
@@ -204,13 +204,10 @@ fn warning(error: Error, source: Option<&str>, subject: &str) -> String {
     crate::error::Chain(&error).to_string()
 }
 
-/// Whether a point in time lies before now. A time that cannot be compared counts as past, which
-/// is the refusing side for a notAfter.
-fn is_past(time: &Asn1TimeRef) -> bool {
-    Asn1Time::days_from_now(0)
-        .ok()
-        .and_then(|now| time.compare(&now).ok())
-        .is_none_or(|o| o.is_lt())
+/// Whether a point in time lies before now; `None` for one that cannot be read.
+fn before_now(time: &Asn1TimeRef) -> Option<bool> {
+    let now = Asn1Time::days_from_now(0).ok()?;
+    time.compare(&now).ok().map(|order| order.is_lt())
 }
 
 /// Whole days until a point in time, negative once it has passed.

@@ -60,6 +60,21 @@ fn statuses_that_pass_lose_no_segment() {
 }
 
 #[test]
+fn an_answer_in_the_middle_of_a_stream_loses_no_segment() {
+    let fixture = Fixture::new();
+    fixture.runtime.block_on(async {
+        fixture.set_faults(vec![Fault::new(Effect::Status { code: 14, after: 7 }).times(8)]);
+        let mut client = Client::plain(fixture.address()).await;
+        for batch in 0..40 {
+            report(&mut client, SEGMENTS, batch * 100..(batch + 1) * 100).await;
+        }
+        let books = fixture.settled().await.total;
+        assert_eq!((books.accepted, books.acknowledged), (4000, 4000));
+        assert_eq!(numbers(&fixture, SEGMENTS).len(), 4000);
+    });
+}
+
+#[test]
 fn goaway_loses_nothing_and_doubles_nothing() {
     let fixture = Fixture::new();
     fixture.runtime.block_on(async {

@@ -11,10 +11,12 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use openssl::error::ErrorStack;
+use openssl::pkey::{PKeyRef, Public};
 use openssl::ssl::SslRef;
 use openssl::x509::{X509, X509Ref, X509StoreContext, X509StoreContextRef, X509VerifyResult};
 
-use super::CertificateInfo;
+use super::{CertificateInfo, name};
 
 /// Decides on certificates for all connections of one generation.
 #[derive(Clone)]
@@ -37,20 +39,25 @@ pub(super) struct Testimony {
     pub(super) text: String,
     pub(super) depth: u32,
     pub(super) certificate: Option<CertificateInfo>,
+    /// The names that certificate was issued for.
+    pub(super) names: String,
     /// Why the rule for same names did not help either.
     pub(super) refusal: Option<Refusal>,
 }
 
-/// Why a leaf that names itself as issuer was not accepted under the rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a leaf that names itself as issuer was not accepted under the rule; the later ones explain more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Refusal {
     NoSuchName,
-    IssuerNotCa,
-    IssuerDates,
-    IssuerWeak,
-    LeafDates,
-    LeafWeak,
+    SelfSigned,
     Signature,
+    IssuerNotCa,
+    IssuerExpired,
+    IssuerNotYetValid,
+    IssuerWeak,
+    LeafExpired,
+    LeafNotYetValid,
+    LeafWeak,
 }
 
 /// X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT.
@@ -116,10 +123,8 @@ impl Rule {
             }
             match examine(issuer, leaf, minimum_bits(level)) {
                 Ok(()) => return Ok(()),
-                // Of several CAs of that name, the one that came furthest explains most.
-                Err(reason) => {
-                    refusal = if refusal == Refusal::NoSuchName { reason } else { refusal }
-                }
+                // Of several CAs of that name, the one that signed it explains most.
+                Err(reason) => refusal = refusal.max(reason),
             }
         }
         Err(refusal)
@@ -143,34 +148,45 @@ fn same_name(issuer: &X509Ref, leaf: &X509Ref) -> bool {
 }
 
 /// Every check that OpenSSL skips when it stops at error 18 (design: "What an explicit CA file
-/// means"). The signature comes last: it is the dearest.
+/// means"). The signature comes first: it tells whether this issuer is the one to be judged at all.
 fn examine(issuer: &X509Ref, leaf: &X509Ref, bits: u32) -> Result<(), Refusal> {
+    let issuer_key = issuer.public_key().map_err(|_| Refusal::IssuerWeak)?;
+    let leaf_key = leaf.public_key().map_err(|_| Refusal::LeafWeak)?;
+    if !signed_by(leaf, &issuer_key) {
+        let own = signed_by(leaf, &leaf_key);
+        return Err(if own { Refusal::SelfSigned } else { Refusal::Signature });
+    }
     if !ossl_ext::is_ca(issuer) {
         return Err(Refusal::IssuerNotCa);
     }
-    if !within_dates(issuer) {
-        return Err(Refusal::IssuerDates);
-    }
-    let issuer_key = issuer.public_key().map_err(|_| Refusal::IssuerWeak)?;
+    within_dates(issuer, Refusal::IssuerNotYetValid, Refusal::IssuerExpired)?;
     if issuer_key.security_bits() < bits {
         return Err(Refusal::IssuerWeak);
     }
-    if !within_dates(leaf) {
-        return Err(Refusal::LeafDates);
-    }
-    let leaf_key = leaf.public_key().map_err(|_| Refusal::LeafWeak)?;
+    within_dates(leaf, Refusal::LeafNotYetValid, Refusal::LeafExpired)?;
     let signature = ossl_ext::signature_security_bits(leaf).unwrap_or(0);
     if leaf_key.security_bits() < bits || signature < bits {
         return Err(Refusal::LeafWeak);
     }
-    match leaf.verify(&issuer_key) {
-        Ok(true) => Ok(()),
-        _ => Err(Refusal::Signature),
-    }
+    Ok(())
 }
 
-fn within_dates(certificate: &X509Ref) -> bool {
-    super::is_past(certificate.not_before()) && !super::is_past(certificate.not_after())
+fn signed_by(certificate: &X509Ref, key: &PKeyRef<Public>) -> bool {
+    let signed = certificate.verify(key).unwrap_or(false);
+    // A signature that does not verify leaves errors in OpenSSL's queue, where the handshake would
+    // find them and take them for its own.
+    drop(ErrorStack::get());
+    signed
+}
+
+fn within_dates(certificate: &X509Ref, early: Refusal, late: Refusal) -> Result<(), Refusal> {
+    if super::before_now(certificate.not_before()) != Some(true) {
+        Err(early)
+    } else if super::before_now(certificate.not_after()) != Some(false) {
+        Err(late)
+    } else {
+        Ok(())
+    }
 }
 
 /// The bits a security level demands (`SSL_CTX_set_security_level(3)`).
@@ -204,6 +220,7 @@ impl Witness {
             text: error.error_string().to_owned(),
             depth: store.error_depth(),
             certificate: store.current_cert().map(CertificateInfo::of),
+            names: store.current_cert().map(name::presented).unwrap_or_default(),
             refusal,
         });
     }
@@ -213,20 +230,39 @@ impl Witness {
     }
 }
 
+// === impl Testimony ===
+
+impl Testimony {
+    /// From the result of a verification that had no witness; `None` if there is nothing to object.
+    pub(super) fn of(result: X509VerifyResult) -> Option<Self> {
+        (result != X509VerifyResult::OK).then(|| Self {
+            code: result.as_raw(),
+            text: result.error_string().to_owned(),
+            depth: 0,
+            certificate: None,
+            names: String::new(),
+            refusal: None,
+        })
+    }
+}
+
 // === impl Refusal ===
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoSuchName => "no certificate of that name is in the CA file",
+            Self::SelfSigned => "it is signed by its own key, not by the CA of that name",
+            Self::Signature => "its signature does not verify under the CA of that name",
             Self::IssuerNotCa => "the certificate of that name in the CA file is not a CA",
-            Self::IssuerDates => "the CA of that name has expired or is not valid yet",
+            Self::IssuerExpired => "the CA of that name has expired",
+            Self::IssuerNotYetValid => "the CA of that name is not valid yet",
             Self::IssuerWeak => "the key of the CA of that name is too weak for the security level",
-            Self::LeafDates => "the certificate has expired or is not valid yet",
+            Self::LeafExpired => "the certificate has expired",
+            Self::LeafNotYetValid => "the certificate is not valid yet",
             Self::LeafWeak => {
                 "key or signature of the certificate is too weak for the security level"
             }
-            Self::Signature => "its signature does not verify under the CA of that name",
         })
     }
 }
