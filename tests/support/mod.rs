@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+pub(crate) mod command;
 pub(crate) mod folder;
 pub(crate) mod keys;
 pub(crate) mod openssl;
