@@ -20,6 +20,7 @@ mod settings;
 mod testing;
 mod value;
 
+pub(crate) use backend::reached;
 pub use effective::{Effective, Entry, MASK, Origin, Unused, Warning, WarningKind};
 pub use keys::{Family, Key, Status};
 pub use load::{Loaded, Loader};

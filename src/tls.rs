@@ -20,6 +20,7 @@ mod name;
 mod read;
 mod verify;
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
@@ -164,9 +165,9 @@ impl Description {
             self.warnings.push(note.to_owned());
         }
         let Some(leaf) = self.chain.first() else { return };
-        let code = if before_now(identity.leaf().not_after()) != Some(false) {
+        let code = if is_over(identity.leaf().not_after()) {
             Code::OwnExpired
-        } else if before_now(identity.leaf().not_before()) != Some(true) {
+        } else if is_early(identity.leaf().not_before()) {
             Code::OwnNotYetValid
         } else {
             return;
@@ -204,10 +205,20 @@ fn warning(error: Error, source: Option<&str>, subject: &str) -> String {
     crate::error::Chain(&error).to_string()
 }
 
-/// Whether a point in time lies before now; `None` for one that cannot be read.
-fn before_now(time: &Asn1TimeRef) -> Option<bool> {
+/// How a point in time lies to now; `None` for one that cannot be read.
+fn to_now(time: &Asn1TimeRef) -> Option<Ordering> {
     let now = Asn1Time::days_from_now(0).ok()?;
-    time.compare(&now).ok().map(|order| order.is_lt())
+    time.compare(&now).ok()
+}
+
+/// Whether a notAfter has passed. One that cannot be read counts as passed.
+fn is_over(not_after: &Asn1TimeRef) -> bool {
+    to_now(not_after).is_none_or(Ordering::is_lt)
+}
+
+/// Whether a notBefore is still to come. One that cannot be read counts as to come.
+fn is_early(not_before: &Asn1TimeRef) -> bool {
+    to_now(not_before).is_none_or(Ordering::is_gt)
 }
 
 /// Whole days until a point in time, negative once it has passed.

@@ -176,7 +176,9 @@ fn certificate_failure(seen: &Testimony, role: &Role) -> Error {
                 Code::CertificateNotYetValid
             }
             Some(Refusal::IssuerWeak | Refusal::LeafWeak) => Code::CertificateWeak,
-            Some(Refusal::IssuerNotCa | Refusal::Signature) => Code::CertificateUntrusted,
+            Some(Refusal::IssuerNotCa | Refusal::IssuerConstrained | Refusal::Signature) => {
+                Code::CertificateUntrusted
+            }
         },
         // unable to get issuer (locally), unable to verify leaf, self-signed in chain, untrusted.
         2 | 19 | 20 | 21 | 27 => Code::CertificateUntrusted,

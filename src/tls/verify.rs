@@ -52,6 +52,7 @@ pub(super) enum Refusal {
     SelfSigned,
     Signature,
     IssuerNotCa,
+    IssuerConstrained,
     IssuerExpired,
     IssuerNotYetValid,
     IssuerWeak,
@@ -159,6 +160,10 @@ fn examine(issuer: &X509Ref, leaf: &X509Ref, bits: u32) -> Result<(), Refusal> {
     if !ossl_ext::is_ca(issuer) {
         return Err(Refusal::IssuerNotCa);
     }
+    // OpenSSL would look at these on its way up the chain, which it did not go.
+    if !ossl_ext::may_issue_for_servers(issuer) || ossl_ext::is_constrained(issuer) {
+        return Err(Refusal::IssuerConstrained);
+    }
     within_dates(issuer, Refusal::IssuerNotYetValid, Refusal::IssuerExpired)?;
     if issuer_key.security_bits() < bits {
         return Err(Refusal::IssuerWeak);
@@ -180,9 +185,9 @@ fn signed_by(certificate: &X509Ref, key: &PKeyRef<Public>) -> bool {
 }
 
 fn within_dates(certificate: &X509Ref, early: Refusal, late: Refusal) -> Result<(), Refusal> {
-    if super::before_now(certificate.not_before()) != Some(true) {
+    if super::is_early(certificate.not_before()) {
         Err(early)
-    } else if super::before_now(certificate.not_after()) != Some(false) {
+    } else if super::is_over(certificate.not_after()) {
         Err(late)
     } else {
         Ok(())
@@ -254,6 +259,10 @@ impl fmt::Display for Refusal {
             Self::NoSuchName => "no certificate of that name is in the CA file",
             Self::SelfSigned => "it is signed by its own key, not by the CA of that name",
             Self::Signature => "its signature does not verify under the CA of that name",
+            Self::IssuerConstrained => {
+                "the CA of that name is limited by extended key usage, name constraints or an unknown \
+                 critical extension"
+            }
             Self::IssuerNotCa => "the certificate of that name in the CA file is not a CA",
             Self::IssuerExpired => "the CA of that name has expired",
             Self::IssuerNotYetValid => "the CA of that name is not valid yet",

@@ -68,6 +68,14 @@ async fn handshake(target: &Target, protection: &Protection, stream: TcpStream) 
         identity: protection.material.identity,
     };
     match timeout(target.deadlines.handshake, Pin::new(&mut stream).connect()).await {
+        // An anonymous cipher suite, which a policy may allow, has no certificate to verify.
+        Ok(Ok(())) if stream.ssl().peer_certificate().is_none() => {
+            let cipher = stream.ssl().current_cipher().map_or("", |cipher| cipher.name());
+            Err(Error::new(Code::CertificateUntrusted)
+                .peer(target)
+                .found(format!("no certificate, with the cipher suite {cipher}"))
+                .expected("a certificate"))
+        }
         Ok(Ok(())) => Ok(Io::tls(stream, role)),
         Ok(Err(error)) => Err(handshake_failure(error, stream.ssl(), &witness, &role)),
         Err(_) => Err(Error::new(Code::HandshakeTimedOut)
