@@ -18,6 +18,7 @@ mod reference;
 mod settings;
 #[cfg(test)]
 mod testing;
+mod trust;
 mod value;
 
 pub(crate) use backend::reached;

@@ -76,6 +76,10 @@ fn announce(settings: &Settings, engine: &Engine) {
                 );
             }
         }
+        for list in &description.crls {
+            let next = list.next_update.as_deref().unwrap_or("never");
+            log::info!("revocation list of {}, next update {next}", list.issuer);
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use openssl::ssl::{ConnectConfiguration, Ssl, SslConnector, SslVerifyMode};
+use openssl::ssl::{ConnectConfiguration, Ssl, SslConnector};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_openssl::SslStream;
@@ -95,11 +95,8 @@ impl Protection {
             configuration.set_hostname(sni)?;
         }
         configuration.set_alpn_protos(ALPN_H2)?;
-        if let Some(verifier) = self.material.verifier.clone() {
-            let witness = witness.clone();
-            configuration.set_verify_callback(SslVerifyMode::PEER, move |accepted, store| {
-                verifier.judge(accepted, store, Some(&witness))
-            });
+        if let Some(verifier) = &self.material.verifier {
+            verifier.attach(&mut configuration, witness)?;
         }
         // Sets the name or address to verify, and refuses partial wildcards (RFC 9525).
         configuration.into_ssl(&self.name.verified())

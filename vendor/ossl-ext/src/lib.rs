@@ -3,6 +3,8 @@
 //! Nothing here decides anything: each function is one OpenSSL call (its man page is named) with
 //! its result made safe to use. Works with OpenSSL 3.0 and newer.
 
+mod trust;
+
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -11,6 +13,10 @@ use foreign_types::ForeignTypeRef;
 use openssl::nid::Nid;
 use openssl::x509::X509Ref;
 use openssl_sys as ffi;
+
+pub use trust::{
+    Judge, add_crl, certificate_with_trust, rejects_servers, request_status, trust_besides,
+};
 
 mod raw {
     //! Declarations that openssl-sys does not have, as OpenSSL 3.0's headers give them.
