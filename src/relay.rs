@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::config::{Backend, ListenerTls, Settings};
+use crate::config::{Backend, ListenerTls, Settings, reached};
 use crate::error::{Code, Error, Result};
 use crate::tls::{Acceptor, ListenerNames, Names};
 use crate::transport::Transport;
@@ -178,10 +178,14 @@ fn refuse_itself(
             continue;
         };
         for address in found {
-            if listening.contains(&address) {
+            if listening.iter().any(|own| same_place(own, &address)) {
                 return Err(itself(backend));
             }
         }
     }
     Ok(())
+}
+
+fn same_place(one: &SocketAddr, other: &SocketAddr) -> bool {
+    one.port() == other.port() && reached(one.ip()) == reached(other.ip())
 }

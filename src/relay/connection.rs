@@ -26,8 +26,10 @@ enum Greeted<S> {
 /// A client that connects and says nothing, or does not finish its handshake, is let go.
 const GREETING: Duration = Duration::from_secs(10);
 /// What one local connection may have in flight before it has to wait for the queue.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// Many times the window of a stream: a stream that waits must not hold up the others, and h2 ends
+/// connections on which small frames worth half of this lie unread.
+const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
 const STREAMS: u32 = 1000;
 const HEADERS: u32 = 64 * 1024;
 /// TLS records are read in one go up to here, instead of two system calls for each.

@@ -12,9 +12,10 @@ use openssl::stack::Stack;
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::{X509, X509Name, X509VerifyResult};
 
+use super::Description;
+use super::certificates::{self, Purpose};
 use super::context::{ALPN_H2, raise_to_tls_1_2};
 use super::identity::{self, Identity, Names};
-use super::{Description, certificates};
 use crate::config::{IdentitySource, Source};
 use crate::error::{Code, Error, Result};
 
@@ -59,7 +60,7 @@ impl Acceptor {
                 .because(error)
         })?;
         if let Some(source) = client_ca {
-            let ca = certificates::load(source, names.client_ca)?;
+            let ca = certificates::load(source, names.client_ca, Purpose::Anchors)?;
             description.ca_source = Some(source.to_string());
             description.note_anchors(&ca);
             demand_client_certificates(&mut builder, &ca, &own).map_err(|error| {
