@@ -17,6 +17,8 @@ mod identity;
 mod key;
 mod library;
 mod name;
+mod openssl_cnf;
+mod policy;
 mod read;
 mod verify;
 
@@ -36,6 +38,8 @@ pub use name::PeerName;
 pub use verify::{Verifier, Witness};
 
 pub(crate) use context::ALPN_H2;
+
+use openssl_cnf::OpensslCnf;
 
 /// One generation of TLS material, ready to make connections with.
 #[derive(Clone)]
@@ -91,6 +95,8 @@ impl Generation {
     /// process must be able to wait for the renewed one.
     pub fn load(settings: &TlsSettings) -> Result<Self> {
         let mut description = Description::default();
+        // First of all: an OpenSSL without the policy it should have must not be used.
+        description.warnings = OpensslCnf::in_force().judge()?;
         let anchors = match &settings.ca {
             Some(source) => {
                 let anchors = certificates::load(source, "agent.ssl_trusted_ca_path")?;
@@ -119,6 +125,7 @@ impl Generation {
             identity.as_ref(),
             &verifier,
             settings.partial_chain,
+            &settings.policy,
         )?;
         Ok(Self { connector, verifier, description })
     }

@@ -5,13 +5,15 @@ use std::path::Path;
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{
-    SslConnector, SslContext, SslContextBuilder, SslMethod, SslMode, SslVerifyMode, SslVersion,
+    SslConnector, SslContext, SslContextBuilder, SslMethod, SslMode, SslVerifyMode,
 };
 use openssl::x509::X509;
 use openssl::x509::verify::X509VerifyFlags;
 
 use super::identity::Identity;
+use super::policy;
 use super::verify::Verifier;
+use crate::config::PolicySettings;
 use crate::error::{Code, Error, Result};
 
 /// HTTP/2 in the wire format of ALPN (RFC 7301).
@@ -33,6 +35,7 @@ pub(super) fn connector(
     identity: Option<&Identity>,
     verifier: &Verifier,
     partial_chain: bool,
+    settings: &PolicySettings,
 ) -> Result<SslConnector> {
     // SSL_CTX_new applies [system_default_sect] of openssl.cnf; nothing below may take it back.
     let mut context = SslContext::builder(SslMethod::tls_client()).map_err(failed)?;
@@ -42,7 +45,8 @@ pub(super) fn connector(
             | SslMode::ACCEPT_MOVING_WRITE_BUFFER
             | SslMode::RELEASE_BUFFERS,
     );
-    raise_to_tls_1_2(&mut context).map_err(failed)?;
+    policy::forget_errors();
+    policy::apply(&mut context, settings)?;
     context.set_alpn_protos(ALPN_H2).map_err(failed)?;
     match trust {
         Trust::Anchors => trust_anchors(&mut context, anchors, partial_chain).map_err(failed)?,
@@ -66,16 +70,6 @@ pub(super) fn connector(
 
 fn failed(error: ErrorStack) -> Error {
     Error::new(Code::OpenSslFailed).because(error)
-}
-
-fn raise_to_tls_1_2(context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
-    let too_low = match context.min_proto_version() {
-        None => true,
-        Some(version) => {
-            [SslVersion::SSL3, SslVersion::TLS1, SslVersion::TLS1_1].contains(&version)
-        }
-    };
-    if too_low { context.set_min_proto_version(Some(SslVersion::TLS1_2)) } else { Ok(()) }
 }
 
 fn trust_anchors(

@@ -130,7 +130,6 @@ pub(crate) fn values() -> Vec<Row> {
         bad("plugin.mount=x", "SKT-112"),
         bad("=x", "SKT-112"),
         bad("agent.ssl_fips=required", "SKT-113").says("found required"),
-        bad("agent.ssl_min_protocol=TLSv1.3", "SKT-113"),
         bad("agent.ssl_crl_path=/tmp", "SKT-113"),
         bad("spool.path=/var/spool/skytls", "SKT-113"),
         bad("relay.ack=delivered", "SKT-113"),

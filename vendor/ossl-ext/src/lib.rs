@@ -3,6 +3,8 @@
 //! Nothing here decides anything: each function is one OpenSSL call (its man page is named) with
 //! its result made safe to use. Works with OpenSSL 3.0 and newer.
 
+pub mod conf;
+
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
