@@ -94,9 +94,9 @@ impl Generation {
     /// own certificate that has expired is not an error, it is a warning of the description: a
     /// process must be able to wait for the renewed one.
     pub fn load(settings: &TlsSettings) -> Result<Self> {
-        let mut description = Description::default();
         // First of all: an OpenSSL without the policy it should have must not be used.
-        description.warnings = OpensslCnf::in_force().judge()?;
+        let warnings = OpensslCnf::in_force().judge()?;
+        let mut description = Description { warnings, ..Description::default() };
         let anchors = match &settings.ca {
             Some(source) => {
                 let anchors = certificates::load(source, "agent.ssl_trusted_ca_path")?;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use openssl::ssl::{SslContext, SslContextBuilder, SslMethod};
-use ossl_ext::conf::{self, Applied, Configuration, ParseError};
+use ossl_ext::conf::{self, Applied, Configuration, ParseError, Side};
 
 use crate::error::{Chain, Code, Error, Result};
 
@@ -254,7 +254,7 @@ impl Policy {
         if file.section(&root).is_none() {
             return self.dangling(path, "openssl_conf", &root);
         }
-        self.examine_algorithms(file, &root, path);
+        let culprit = self.examine_algorithms(file, &root, path);
         let Some(ssl) = file.value(&root, "ssl_conf") else { return };
         let Some(names) = file.section(&ssl) else {
             return self.dangling(path, "ssl_conf", &ssl);
@@ -265,15 +265,17 @@ impl Policy {
             None => self.dangling(path, "system_default", &section),
             Some(lines) => {
                 self.lines = lines;
-                self.examine_lines(path, &section);
+                self.examine_lines(path, &section, culprit);
             }
         }
     }
 
-    fn examine_lines(&mut self, path: &Path, section: &str) {
+    fn examine_lines(&mut self, path: &Path, section: &str, culprit: Option<Error>) {
         // With config_diagnostics newer versions make no context at all when a line is refused;
         // making the real one then fails with the reasons.
-        let Ok(mut context) = SslContext::builder(SslMethod::tls_client()) else { return };
+        // One for both sides: options of servers in a file for both are no fault, although OpenSSL
+        // itself refuses them for a client.
+        let Ok(mut context) = SslContext::builder(SslMethod::tls()) else { return };
         super::policy::forget_errors();
         for at in 0..self.lines.len() {
             let (name, value) = &self.lines[at];
@@ -290,24 +292,34 @@ impl Policy {
                 self.fault(error, who.is_some());
             }
         }
-        let in_force = conf::apply_section(&mut context, "system_default");
-        if in_force.is_err_and(|errors| !errors.errors().is_empty()) {
-            self.fault(
-                Error::new(Code::PolicyLineRefused)
-                    .file(path)
-                    .found(format_args!("[{section}] is not in force"))
-                    .hint("look at the sections before ssl_conf: OpenSSL stops at the first one it cannot set up; a program that set OpenSSL up without its file looks like this too"),
-                false,
-            );
+        if self.lines.is_empty() {
+            // OpenSSL takes an empty section for a fault of its own; there is nothing to lose.
+            return;
+        }
+        if matches!(conf::apply_section(&mut context, "system_default"), Applied::Unknown) {
+            let error = Error::new(Code::PolicyLineRefused)
+                .file(path)
+                .found(format_args!("[{section}] is not in force"))
+                .hint("put ssl_conf first, and look at what stands before it: OpenSSL stops at the first section it cannot set up; a program that set OpenSSL up without its file looks like this too");
+            let error = if let Some(culprit) = culprit { error.because(culprit) } else { error };
+            self.fault(error, false);
         }
     }
 
-    /// `alg_section` comes before `ssl_conf` in some files; a line it refuses ends it all there.
-    fn examine_algorithms(&mut self, file: &Configuration, root: &str, path: &Path) {
-        let Some(section) = file.value(root, "alg_section") else { return };
+    /// Where `alg_section` comes before `ssl_conf`, a line that is refused ends it all there: it is
+    /// given back for that case.
+    fn examine_algorithms(
+        &mut self,
+        file: &Configuration,
+        root: &str,
+        path: &Path,
+    ) -> Option<Error> {
+        let section = file.value(root, "alg_section")?;
         let Some(lines) = file.section(&section) else {
-            return self.dangling(path, "alg_section", &section);
+            self.dangling(path, "alg_section", &section);
+            return None;
         };
+        let mut culprit = None;
         for (name, value) in lines {
             if ALGORITHM_OPTIONS.contains(&name.as_str())
                 || conf::takes_algorithm_option(&name, &value)
@@ -322,8 +334,10 @@ impl Policy {
                 Some(who) => error.hint(foreign_hint(who)),
                 None => error,
             };
+            culprit = culprit.or_else(|| Some(error.clone()));
             self.fault(error, who.is_some());
         }
+        culprit
     }
 
     fn dangling(&mut self, path: &Path, name: &str, section: &str) {
@@ -342,7 +356,7 @@ impl Policy {
 /// What OpenSSL has against a line, if anything. Commands for servers are none of our business.
 fn judge_line(context: &mut SslContextBuilder, command: &str, value: &str) -> Option<Error> {
     let error = Error::new(Code::PolicyLineRefused);
-    match conf::apply_command(context, command, value) {
+    match conf::apply_command(context, Side::Both, command, value) {
         Applied::Yes => None,
         Applied::Unknown if conf::is_command(command) => None,
         Applied::Unknown => Some(error.expected("a command this OpenSSL knows")),

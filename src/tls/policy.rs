@@ -5,7 +5,7 @@
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslContextBuilder, SslOptions, SslVersion};
-use ossl_ext::conf::{self, Applied};
+use ossl_ext::conf::{self, Applied, Side};
 
 use crate::config::{Key, PolicySettings};
 use crate::error::{Code, Error, Result};
@@ -66,7 +66,7 @@ fn set(context: &mut SslContextBuilder, key: Key, name: &str, value: &str) -> Re
     if value.starts_with("DTLS") {
         return Err(refused().expected("TLSv1.2 or TLSv1.3"));
     }
-    match conf::apply_command(context, name, value) {
+    match conf::apply_command(context, Side::Client, name, value) {
         Applied::Yes => Ok(()),
         Applied::Unknown => Err(refused().expected(format_args!("an OpenSSL that knows {name}"))),
         Applied::Refused(errors) => {

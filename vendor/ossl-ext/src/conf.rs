@@ -6,7 +6,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_long, c_uint, c_ulong};
 use std::path::Path;
 use std::ptr::{self, NonNull};
 
-use openssl::error::ErrorStack;
+use openssl::error::{Error, ErrorStack};
 use openssl::ssl::SslContextBuilder;
 use openssl_sys as ffi;
 
@@ -31,6 +31,15 @@ pub enum Applied {
     Unknown,
     /// The command exists, and refuses the value.
     Refused(ErrorStack),
+}
+
+/// What a command is applied as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// A client's: options of servers are refused.
+    Client,
+    /// Either side's, for a context that can be both.
+    Both,
 }
 
 mod raw {
@@ -97,6 +106,8 @@ mod raw {
     pub(crate) const SSL_CONF_FLAG_SHOW_ERRORS: c_uint = 0x10;
     pub(crate) const SSL_CONF_FLAG_CERTIFICATE: c_uint = 0x20;
     pub(crate) const SSL_CONF_TYPE_UNKNOWN: c_int = 0;
+    // sslerr.h
+    pub(crate) const SSL_R_INVALID_CONFIGURATION_NAME: c_int = 113;
     // conf.h
     pub(crate) const CONF_MFLAGS_IGNORE_ERRORS: c_ulong = 0x1;
     pub(crate) const CONF_MFLAGS_IGNORE_RETURN_CODES: c_ulong = 0x2;
@@ -242,27 +253,33 @@ pub fn takes_algorithm_option(name: &str, value: &str) -> bool {
     taken
 }
 
-/// Whether OpenSSL has a section of this name in force, and takes every line of it
-/// (`SSL_CTX_config(3)`); the lines are applied to the context.
-///
-/// # Errors
-///
-/// OpenSSL's reasons; none at all when it refuses a value.
-pub fn apply_section(context: &mut SslContextBuilder, name: &str) -> Result<(), ErrorStack> {
+/// Applies a section as OpenSSL took it from its file (`SSL_CTX_config(3)`). `Unknown` means that
+/// none of this name is in force.
+pub fn apply_section(context: &mut SslContextBuilder, name: &str) -> Applied {
     drop(ErrorStack::get());
-    let name = c_string(name.as_bytes()).ok_or_else(ErrorStack::get)?;
+    let Some(name) = c_string(name.as_bytes()) else { return Applied::Unknown };
     // SAFETY: the context is live and borrowed mutably; the name is NUL-terminated.
-    match unsafe { raw::SSL_CTX_config(context.as_ptr(), name.as_ptr()) } {
-        1.. => Ok(()),
-        _ => Err(ErrorStack::get()),
+    if unsafe { raw::SSL_CTX_config(context.as_ptr(), name.as_ptr()) } > 0 {
+        return Applied::Yes;
     }
+    let errors = ErrorStack::get();
+    let absent = |error: &Error| error.reason_code() == raw::SSL_R_INVALID_CONFIGURATION_NAME;
+    if errors.errors().iter().any(absent) { Applied::Unknown } else { Applied::Refused(errors) }
 }
 
 /// Applies one command as a line of `openssl.cnf` would (`SSL_CONF_cmd(3)`).
-pub fn apply_command(context: &mut SslContextBuilder, name: &str, value: &str) -> Applied {
+pub fn apply_command(
+    context: &mut SslContextBuilder,
+    side: Side,
+    name: &str,
+    value: &str,
+) -> Applied {
     drop(ErrorStack::get());
-    let flags =
-        raw::SSL_CONF_FLAG_FILE | raw::SSL_CONF_FLAG_CLIENT | raw::SSL_CONF_FLAG_SHOW_ERRORS;
+    let side = match side {
+        Side::Client => raw::SSL_CONF_FLAG_CLIENT,
+        Side::Both => raw::SSL_CONF_FLAG_CLIENT | raw::SSL_CONF_FLAG_SERVER,
+    };
+    let flags = raw::SSL_CONF_FLAG_FILE | raw::SSL_CONF_FLAG_SHOW_ERRORS | side;
     let (Some(commands), Some(name), Some(value)) =
         (Commands::new(flags), c_string(name.as_bytes()), c_string(value.as_bytes()))
     else {
@@ -373,14 +390,18 @@ mod tests {
     #[test]
     fn commands_are_applied_refused_or_unknown() {
         let mut context = SslContext::builder(SslMethod::tls_client()).unwrap();
-        let mut apply = |name, value| apply_command(&mut context, name, value);
+        let mut apply = |name, value| apply_command(&mut context, Side::Client, name, value);
         assert!(matches!(apply("MinProtocol", "TLSv1.3"), Applied::Yes));
         assert!(matches!(apply("NoSuch", "x"), Applied::Unknown));
         assert!(matches!(apply("DHParameters", "x"), Applied::Unknown));
+        assert!(matches!(apply("Options", "ServerPreference"), Applied::Refused(_)));
         let Applied::Refused(errors) = apply("Groups", "no-such-group") else { panic!() };
         assert!(errors.to_string().contains("no-such-group"), "{errors}");
         assert_eq!(context.min_proto_version(), Some(SslVersion::TLS1_3));
+        let mut both = SslContext::builder(SslMethod::tls()).unwrap();
+        let applied = apply_command(&mut both, Side::Both, "Options", "ServerPreference");
+        assert!(matches!(applied, Applied::Yes));
         assert!(is_command("DHParameters") && !is_command("NoSuch"));
-        assert!(apply_section(&mut context, "no such section").is_err());
+        assert!(matches!(apply_section(&mut context, "no such section"), Applied::Unknown));
     }
 }
