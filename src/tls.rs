@@ -38,6 +38,7 @@ pub use name::PeerName;
 pub use verify::{Verifier, Witness};
 
 pub(crate) use context::ALPN_H2;
+pub(crate) use openssl_cnf::establish;
 
 use openssl_cnf::OpensslCnf;
 

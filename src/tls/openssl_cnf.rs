@@ -80,7 +80,7 @@ const ALGORITHM_OPTIONS: [&str; 2] = ["default_properties", "fips_mode"];
 /// Lets an OpenSSL that was built in read the distribution's file, once, as the distribution's own
 /// would have at its first use. That changes the process for everybody in it who uses this copy of
 /// OpenSSL; the copy is ours. A linked one has read its file itself.
-pub(super) fn establish() {
+pub(crate) fn establish() {
     static ONCE: Once = Once::new();
     openssl::init();
     ONCE.call_once(|| {
