@@ -202,6 +202,24 @@ fn outcome_of_theirs(bed: &Bed, options: &[&str], conf: &str) -> (Outcome, Strin
     (outcome, printed)
 }
 
+/// What has to be the same. An OpenSSL that was built in is of another version than the machine's:
+/// where a policy leaves ciphers, signature algorithms and groups to OpenSSL, it may offer others.
+fn comparable(policy: &str, outcome: &Outcome) -> Outcome {
+    let Outcome::Agreed { version, cipher, offer } = outcome else { return Outcome::Refused };
+    let says = |names: &[&str]| names.iter().any(|name| policy.contains(name));
+    let counts = |line: &&String| {
+        !cfg!(feature = "vendored")
+            || line.starts_with("CIPHER is")
+            || (line.starts_with("Supported groups") && says(&["Groups", "Curves"]))
+            || (line.starts_with("Signature Algorithms") && says(&["SignatureAlgorithms"]))
+    };
+    Outcome::Agreed {
+        version: version.clone(),
+        cipher: cipher.clone(),
+        offer: offer.iter().filter(counts).cloned().collect(),
+    }
+}
+
 // === the matrix ===
 
 #[test]
@@ -217,7 +235,7 @@ fn every_policy_has_the_effect_it_has_on_s_client() {
                 Outcome::Refused => refused += 1,
                 Outcome::Agreed { .. } => agreed += 1,
             }
-            if ours != theirs {
+            if comparable(lines, &ours) != comparable(lines, &theirs) {
                 writeln!(
                     failures,
                     "{policy}, server {name}:\nours {ours:#?}\n{answer}\ntheirs {theirs:#?}\n{printed}"

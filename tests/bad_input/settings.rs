@@ -42,7 +42,7 @@ pub(crate) fn backends() -> Vec<Row> {
         bad("oap:1;oap:2", "a DNS name or an IP address"),
         bad("oap:1 oap:2", "a DNS name or an IP address"),
         bad("oap.example.com/path:1", "a DNS name or an IP address"),
-        bad("bücher.example:1", "a DNS name or an IP address").says("xn--"),
+        bad("bü cher.example:1", "a DNS name or an IP address").says("xn--"),
         Row::new("backends: none at all", "")
             .refused("SKT-115")
             .says("key collector.backend_service")
