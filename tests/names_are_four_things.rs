@@ -1,6 +1,8 @@
 //! Where to connect, what to send as SNI, what to verify and what to call the origin are four names, each
 //! with a setting of its own; all may be written as people write them.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod grpc_client;
 mod support;
 

@@ -236,3 +236,16 @@ fn the_version_is_also_told_as_json() {
     assert_eq!(openssl["system_default"], serde_json::json!([["MinProtocol", "TLSv1.3"]]));
     assert_eq!(openssl["configuration_findings"], serde_json::json!([]));
 }
+
+#[test]
+fn a_refused_line_is_named_with_config_diagnostics_too() {
+    let bed = Bed::new();
+    let text = format!("config_diagnostics = 1\n{HEAD}[policy]\nCipherString = NOPE\n");
+    bed.folder.replace("openssl.cnf", text, 0o644);
+    let run = bed.run(&bed.path()).expect_code(2);
+    let listed = version(&bed.path());
+    for word in ["SKT-305", "[policy]", "no cipher match"] {
+        assert!(run.stderr.contains(word), "{word}: {}", run.stderr);
+        assert!(listed.contains(word), "{word}: {listed}");
+    }
+}

@@ -271,11 +271,20 @@ impl Policy {
     }
 
     fn examine_lines(&mut self, path: &Path, section: &str, culprit: Option<Error>) {
-        // With config_diagnostics newer versions make no context at all when a line is refused;
-        // making the real one then fails with the reasons.
         // One for both sides: options of servers in a file for both are no fault, although OpenSSL
         // itself refuses them for a client.
-        let Ok(mut context) = SslContext::builder(SslMethod::tls()) else { return };
+        let mut context = match SslContext::builder(SslMethod::tls()) {
+            Ok(context) => context,
+            // With config_diagnostics newer versions make no context at all when a line is refused.
+            Err(errors) => {
+                let all = self.lines.iter().map(|(_, value)| value.as_str()).collect::<String>();
+                let error = Error::new(Code::PolicyLineRefused)
+                    .file(path)
+                    .found(format_args!("[{section}] with config_diagnostics"))
+                    .because(errors);
+                return self.fault(hinted(error, foreign_to(&all)), false);
+            }
+        };
         super::policy::forget_errors();
         for at in 0..self.lines.len() {
             let (name, value) = &self.lines[at];
@@ -283,13 +292,9 @@ impl Policy {
             let command = name.split_once('.').map_or(name.as_str(), |(_, command)| command);
             let line = format!("{name} = {value}");
             if let Some(error) = judge_line(&mut context, command, value) {
-                let who = FOREIGN.iter().find(|(word, _)| line.contains(word)).map(|(_, who)| who);
                 let error = error.file(path).found(format_args!("{line} in [{section}]"));
-                let error = match who {
-                    Some(who) => error.hint(foreign_hint(who)),
-                    None => error,
-                };
-                self.fault(error, who.is_some());
+                let who = foreign_to(&line);
+                self.fault(hinted(error, who), who.is_some());
             }
         }
         if self.lines.is_empty() {
@@ -326,14 +331,11 @@ impl Policy {
             {
                 continue;
             }
-            let who = FOREIGN.iter().find(|(word, _)| *word == name).map(|(_, who)| who);
+            let who = foreign_to(&name);
             let error = Error::new(Code::PolicyLineRefused)
                 .file(path)
                 .found(format_args!("{name} = {value} in [{section}]"));
-            let error = match who {
-                Some(who) => error.hint(foreign_hint(who)),
-                None => error,
-            };
+            let error = hinted(error, who);
             culprit = culprit.or_else(|| Some(error.clone()));
             self.fault(error, who.is_some());
         }
@@ -364,13 +366,19 @@ fn judge_line(context: &mut SslContextBuilder, command: &str, value: &str) -> Op
     }
 }
 
-fn foreign_hint(who: &str) -> String {
-    let build = if cfg!(feature = "vendored") {
+/// Whose OpenSSL alone knows a line, if that is known.
+fn foreign_to(line: &str) -> Option<&'static str> {
+    FOREIGN.iter().find(|(word, _)| line.contains(word)).map(|(_, who)| *who)
+}
+
+fn hinted(error: Error, foreign_to: Option<&str>) -> Error {
+    let Some(who) = foreign_to else { return error };
+    let way = if cfg!(feature = "vendored") {
         "use a build that links the system's OpenSSL, or say it"
     } else {
         "say it"
     };
-    format!(
-        "only the OpenSSL of {who} knows this, so it is not in force here: {build} in words that every OpenSSL knows, or by agent.ssl_ciphers and agent.ssl_security_level"
-    )
+    error.hint(format!(
+        "only the OpenSSL of {who} knows this, so it is not in force here: {way} in words that every OpenSSL knows, or by agent.ssl_ciphers and agent.ssl_security_level"
+    ))
 }
