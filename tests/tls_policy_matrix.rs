@@ -15,6 +15,7 @@ use skytls::Connector;
 use skytls::config::Loader;
 use skytls::error::Chain;
 use skytls::tls::Generation;
+use skytls::transport::Negotiated;
 use tower::Service;
 
 use support::folder::Folder;
@@ -63,10 +64,11 @@ const DIFFERENT: [(&str, &str, &str); 1] = [("min 1.0", "1.1", "skytls never goe
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Refused,
-    /// Version and cipher as the client names them, and the server's lines about the client's offer.
+    /// Version, cipher and group as the client names them, and the server's lines about the client's offer.
     Agreed {
         version: String,
         cipher: String,
+        group: String,
         offer: Vec<String>,
     },
 }
@@ -95,8 +97,8 @@ fn connect(address: &str) -> skytls::Result<String> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let io = runtime.block_on(async { connector.call(uri).await })?;
-    let negotiated = io.negotiated().expect("it is TLS");
-    write!(answer, "agreed {} {}", negotiated.protocol, negotiated.cipher).expect("a String");
+    let Negotiated { protocol, cipher, group, .. } = io.negotiated().expect("it is TLS");
+    write!(answer, "agreed {protocol} {cipher} {group}").expect("a String");
     for warning in &generation.description().warnings {
         write!(answer, " | {warning}").expect("a String");
     }
@@ -177,7 +179,12 @@ fn outcome_of_ours(bed: &Bed, options: &[&str], variables: &[(&str, &str)]) -> (
         Some(words) => {
             let mut words = words.split(' ');
             let mut word = || words.next().unwrap_or_default().to_owned();
-            Outcome::Agreed { version: word(), cipher: word(), offer: offer(&server) }
+            Outcome::Agreed {
+                version: word(),
+                cipher: word(),
+                group: word(),
+                offer: offer(&server),
+            }
         }
     };
     (outcome, answer)
@@ -196,16 +203,27 @@ fn outcome_of_theirs(bed: &Bed, options: &[&str], conf: &str) -> (Outcome, Strin
         true => Outcome::Agreed {
             version: after("Protocol version:"),
             cipher: after("Ciphersuite:"),
+            group: group_of(&printed),
             offer: offer(&server),
         },
     };
     (outcome, printed)
 }
 
+/// The group in `Server Temp Key: ECDH, prime256v1, 256 bits`, as TLS names it.
+fn group_of(printed: &str) -> String {
+    let key = printed.lines().find_map(|line| line.split_once(" Temp Key: "));
+    let key = key.map(|(_, key)| key.trim_start_matches("ECDH, ")).unwrap_or_default();
+    let group = key.split(',').next().unwrap_or_default().to_lowercase();
+    group.replace("prime256v1", "secp256r1")
+}
+
 /// What has to be the same. An OpenSSL that was built in is of another version than the machine's:
 /// where a policy leaves ciphers, signature algorithms and groups to OpenSSL, it may offer others.
 fn comparable(policy: &str, outcome: &Outcome) -> Outcome {
-    let Outcome::Agreed { version, cipher, offer } = outcome else { return Outcome::Refused };
+    let Outcome::Agreed { version, cipher, group, offer } = outcome else {
+        return Outcome::Refused;
+    };
     let says = |names: &[&str]| names.iter().any(|name| policy.contains(name));
     let counts = |line: &&String| {
         !cfg!(feature = "vendored")
@@ -216,6 +234,7 @@ fn comparable(policy: &str, outcome: &Outcome) -> Outcome {
     Outcome::Agreed {
         version: version.clone(),
         cipher: cipher.clone(),
+        group: group.clone(),
         offer: offer.iter().filter(counts).cloned().collect(),
     }
 }
