@@ -209,8 +209,14 @@ impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.0.id(), self.0)?;
         let mut next = self.0.source();
+        let mut above = String::new();
         while let Some(error) = next {
-            write!(f, ": {}", clean(&error.to_string()))?;
+            let text = error.to_string();
+            // Some errors, OpenSSL's among them, print their source themselves.
+            if !above.contains(&text) {
+                write!(f, ": {}", clean(&text))?;
+                above = text;
+            }
             next = error.source();
         }
         write!(f, "; do: {}", self.0.remedy())

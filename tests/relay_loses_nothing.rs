@@ -60,6 +60,21 @@ fn statuses_that_pass_lose_no_segment() {
 }
 
 #[test]
+fn an_answer_in_the_middle_of_a_stream_loses_no_segment() {
+    let fixture = Fixture::new();
+    fixture.runtime.block_on(async {
+        fixture.set_faults(vec![Fault::new(Effect::Status { code: 14, after: 7 }).times(8)]);
+        let mut client = Client::plain(fixture.address()).await;
+        for batch in 0..40 {
+            report(&mut client, SEGMENTS, batch * 100..(batch + 1) * 100).await;
+        }
+        let books = fixture.settled().await.total;
+        assert_eq!((books.accepted, books.acknowledged), (4000, 4000));
+        assert_eq!(numbers(&fixture, SEGMENTS).len(), 4000);
+    });
+}
+
+#[test]
 fn goaway_loses_nothing_and_doubles_nothing() {
     let fixture = Fixture::new();
     fixture.runtime.block_on(async {
@@ -109,7 +124,7 @@ fn metrics_wait_for_a_link_that_is_down() {
         report(&mut client, SEGMENTS, 0..10).await;
         assert_eq!(fixture.books().total.pending, 20, "answered while the backend is away");
     });
-    let settings = restarted(&fixture, address);
+    let settings = fixture.collector_again(address);
     fixture.collector = Some(fixture.runtime.block_on(Collector::start(settings)).unwrap());
     fixture.runtime.block_on(async {
         fixture.until(|counts| counts.received == 20).await;
@@ -197,20 +212,4 @@ fn a_stop_delivers_what_is_pending_and_says_what_was_left() {
     let books = uplink.books();
     assert_eq!(books.total.dropped.shutdown, 1000);
     assert_balanced(&books);
-}
-
-/// The settings of the same collector, on the same port.
-fn restarted(
-    fixture: &Fixture,
-    address: std::net::SocketAddr,
-) -> skytls::server::CollectorSettings {
-    use skytls::config::{IdentitySource, Source};
-    let file = |name: &str| Source::File(fixture.folder.path().join("ca").join(name));
-    let identity =
-        IdentitySource { chain: file("server.crt"), key: file("server.pem"), passphrase: None };
-    skytls::server::CollectorSettings {
-        listen: address,
-        tls: Some(skytls::server::CollectorTls { identity, client_ca: Some(file("ca.crt")) }),
-        ..skytls::server::CollectorSettings::default()
-    }
 }

@@ -7,7 +7,7 @@ use std::io;
 
 use openssl::ssl::{self, ErrorCode, SslRef};
 
-use super::verify::{Refusal, SELF_SIGNED_LEAF, Testimony, Witness};
+use super::verify::{REVOKED, Refusal, SELF_SIGNED_LEAF, Testimony, Witness};
 use crate::error::{Code, Error};
 
 /// What this end brought to the handshake; decides how a refusal is read.
@@ -26,10 +26,15 @@ const ALERT: i32 = 1000;
 
 /// Explains a handshake that failed.
 pub fn handshake_failure(error: ssl::Error, ssl: &SslRef, witness: &Witness, role: &Role) -> Error {
-    if let Some(testimony) = witness.testimony() {
-        return certificate_failure(&testimony, role, ssl);
-    }
     let reason = reason(&error);
+    let testimony = witness.testimony().or_else(|| match reason {
+        // A connector that was made elsewhere has no witness; OpenSSL remembers the number at least.
+        Some(CERTIFICATE_VERIFY_FAILED) => Testimony::of(ssl.verify_result()),
+        _ => None,
+    });
+    if let Some(testimony) = testimony {
+        return certificate_failure(&testimony, role);
+    }
     let at = |code| Error::new(code).peer(&role.peer);
     match (error.code(), reason) {
         (_, Some(BAD_EXTENSION)) if is_about_alpn(&error) => at(Code::AlpnMissing)
@@ -63,6 +68,7 @@ pub fn later_failure(error: &io::Error, role: &Role) -> Option<Error> {
     Some(explain(reason, role, true).because(inner.to_string()))
 }
 
+const CERTIFICATE_VERIFY_FAILED: i32 = 134;
 const UNEXPECTED_EOF: i32 = 294;
 const BAD_EXTENSION: i32 = 110;
 
@@ -88,6 +94,10 @@ fn explain(reason: i32, role: &Role, later: bool) -> Error {
         }
         // wrong version number: plaintext bytes where a record header was expected.
         267 => at(Code::PeerNotTls).found("an answer that is not TLS"),
+        // no protocols available: openssl.cnf ends below TLS 1.2.
+        191 => at(Code::NoCommonProtocol)
+            .found("an openssl.cnf that allows no TLS version from 1.2 on")
+            .hint("raise MaxProtocol in openssl.cnf: skytls never goes below TLS 1.2"),
         // unknown protocol, unsupported protocol, version too low / wrong ssl version.
         252 | 258 | 266 | 396 => at(Code::NoCommonProtocol)
             .found("a TLS version that is switched off here")
@@ -96,8 +106,10 @@ fn explain(reason: i32, role: &Role, later: bool) -> Error {
         // bad or unsupported signature, dh key too small.
         181 | 193 | 248 | 261 | 297 | 101 | 118 | 370 | 394 => at(Code::NoCommonCipher),
         UNEXPECTED_EOF => at(Code::HandshakeClosed).found("end of the connection"),
-        // certificate verify failed, without a witness.
-        134 => at(Code::CertificateUntrusted),
+        // invalid status response: our own judgement, without a witness.
+        328 => at(Code::OcspRefused),
+        // Without a witness, and forgotten by OpenSSL.
+        CERTIFICATE_VERIFY_FAILED => at(Code::CertificateUntrusted),
         reason if reason >= ALERT => alert(reason - ALERT, role, later),
         _ => at(Code::HandshakeFailed),
     }
@@ -157,26 +169,38 @@ fn alert_name(number: i32) -> &'static str {
     }
 }
 
-fn certificate_failure(seen: &Testimony, role: &Role, ssl: &SslRef) -> Error {
+fn certificate_failure(seen: &Testimony, role: &Role) -> Error {
     let code = match seen.code {
         SELF_SIGNED_LEAF => match seen.refusal {
-            None | Some(Refusal::NoSuchName) => Code::SelfSigned,
-            Some(Refusal::IssuerDates | Refusal::LeafDates) => Code::CertificateExpired,
+            None | Some(Refusal::NoSuchName | Refusal::SelfSigned) => Code::SelfSigned,
+            Some(Refusal::IssuerExpired | Refusal::LeafExpired) => Code::CertificateExpired,
+            Some(Refusal::IssuerNotYetValid | Refusal::LeafNotYetValid) => {
+                Code::CertificateNotYetValid
+            }
             Some(Refusal::IssuerWeak | Refusal::LeafWeak) => Code::CertificateWeak,
-            Some(Refusal::IssuerNotCa | Refusal::Signature) => Code::CertificateUntrusted,
+            Some(Refusal::IssuerNotCa | Refusal::IssuerConstrained | Refusal::Signature) => {
+                Code::CertificateUntrusted
+            }
         },
-        // unable to get issuer (locally), unable to verify leaf, self-signed in chain, untrusted.
-        2 | 19 | 20 | 21 | 27 => Code::CertificateUntrusted,
+        // unable to get issuer (locally), unable to verify leaf, self-signed in chain, untrusted,
+        // rejected by the anchor's own trust settings.
+        2 | 19 | 20 | 21 | 27 | 28 => Code::CertificateUntrusted,
         9 => Code::CertificateNotYetValid,
         10 => Code::CertificateExpired,
         62 | 64 => Code::NameMismatch,
+        REVOKED => Code::CertificateRevoked,
+        // CRL missing, not decipherable, not signed by its issuer, outside its dates, its issuer
+        // unknown or not allowed to sign it, of another scope.
+        3 | 5 | 8 | 11 | 12 | 15 | 16 | 33 | 35 | 36 | 44 | 54 => Code::RevocationUnknown,
+        73..=75 => Code::OcspRefused,
         // EE key too small, CA key too small, CA digest too weak.
         66..=68 => Code::CertificateWeak,
         _ => Code::CertificateRefused,
     };
     let mut error = Error::new(code).peer(&role.peer);
     error = match (&seen.certificate, code) {
-        (_, Code::NameMismatch) => error.found(presented_names(ssl)).expected(&role.name),
+        (None, Code::NameMismatch) => error.expected(&role.name),
+        (Some(_), Code::NameMismatch) => error.found(&seen.names).expected(&role.name),
         (Some(certificate), _) => error.found(format!(
             "{} issued by {}, valid from {} to {}, at depth {}",
             certificate.subject,
@@ -193,26 +217,4 @@ fn certificate_failure(seen: &Testimony, role: &Role, ssl: &SslRef) -> Error {
         Some(refusal) => error.because(format!("{openssl}: {refusal}")),
         None => error.because(openssl),
     }
-}
-
-/// The names a certificate was issued for: DNS names and addresses, or the common name.
-fn presented_names(ssl: &SslRef) -> String {
-    let Some(certificate) = ssl.peer_certificate() else { return "other names".to_owned() };
-    let mut names: Vec<String> = Vec::new();
-    for name in certificate.subject_alt_names().iter().flatten() {
-        match (name.dnsname(), name.ipaddress()) {
-            (Some(dns), _) => names.push(dns.to_owned()),
-            (_, Some(&[a, b, c, d])) => names.push(std::net::Ipv4Addr::new(a, b, c, d).to_string()),
-            (_, Some(bytes)) => {
-                if let Ok(octets) = <[u8; 16]>::try_from(bytes) {
-                    names.push(std::net::Ipv6Addr::from(octets).to_string());
-                }
-            }
-            _ => {}
-        }
-    }
-    if names.is_empty() {
-        return super::name::one_line(certificate.subject_name());
-    }
-    names.join(", ")
 }

@@ -1,9 +1,9 @@
 //! The name that is verified in the server's certificate and the name sent as SNI.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use openssl::x509::X509NameRef;
+use openssl::x509::{X509NameRef, X509Ref};
 
 use crate::config::to_ascii;
 use crate::error::{Code, Error, Result};
@@ -92,6 +92,24 @@ pub(super) fn one_line(name: &X509NameRef) -> String {
         })
         .collect();
     entries.join(", ")
+}
+
+/// The names a certificate was issued for: DNS names and addresses, or the subject.
+pub(super) fn presented(certificate: &X509Ref) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for name in certificate.subject_alt_names().iter().flatten() {
+        match (name.dnsname(), name.ipaddress()) {
+            (Some(dns), _) => names.push(dns.to_owned()),
+            (_, Some(&[a, b, c, d])) => names.push(Ipv4Addr::new(a, b, c, d).to_string()),
+            (_, Some(bytes)) => {
+                if let Ok(octets) = <[u8; 16]>::try_from(bytes) {
+                    names.push(Ipv6Addr::from(octets).to_string());
+                }
+            }
+            _ => {}
+        }
+    }
+    if names.is_empty() { one_line(certificate.subject_name()) } else { names.join(", ") }
 }
 
 #[cfg(test)]

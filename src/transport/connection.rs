@@ -45,7 +45,10 @@ impl Connection {
         let task = (target.clone(), autopsy.clone());
         tokio::spawn(async move {
             let error = match connection.await {
-                Ok(()) => Error::new(Code::ConnectionLost).peer(&task.0).found("an orderly end"),
+                // Also what hyper says when it learns of a broken connection by a detour.
+                Ok(()) => task.1.finding().unwrap_or_else(|| {
+                    Error::new(Code::ConnectionLost).peer(&task.0).found("an orderly end")
+                }),
                 Err(error) => explain(&task.0, &task.1, error),
             };
             ended.send_replace(Some(error));
@@ -62,7 +65,8 @@ impl Connection {
     async fn greeted(&self, mut heard: watch::Receiver<bool>) -> Result<()> {
         let limit = self.target.deadlines.handshake;
         tokio::select! {
-            _ = heard.wait_for(|heard| *heard) => Ok(()),
+            // An error means that the stream is gone; then `ended` knows why.
+            Ok(_) = heard.wait_for(|heard| *heard) => Ok(()),
             error = self.ended() => Err(error),
             () = tokio::time::sleep(limit) => Err(Error::new(Code::Http2Failed)
                 .peer(&self.target)

@@ -5,7 +5,7 @@
 //! empty: nothing waits for company. The stream ends when it has carried enough, or when nothing
 //! has come for a while, since only its end makes the backend acknowledge.
 
-use std::convert::Infallible;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -29,8 +29,16 @@ pub(super) struct Bounds {
     bytes: usize,
     /// How long a stream that is never idle may last.
     age: Duration,
-    /// How long to wait for a further record; `None` waits for the end of the local stream.
-    idle: Option<Duration>,
+    /// How long to wait for a further record.
+    idle: Duration,
+}
+
+/// How long records of a stream that is one unit to the backend are gathered before they are sent:
+/// until the local stream ends, if no bound is reached before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Gathering {
+    pub(super) bytes: usize,
+    pub(super) age: Option<Duration>,
 }
 
 /// The records that one stream has taken; outlives the body, to be confirmed or put back.
@@ -44,8 +52,17 @@ struct Progress {
     /// When HTTP/2 last asked for more, and whether it was told to wait.
     asked: Instant,
     waiting: bool,
+    /// Whether everything was handed over and the stream ended properly.
     ended: bool,
+    /// Set when the call has its verdict: nothing may be taken for it any more.
+    closed: bool,
+    /// Used or dropped, it tells the sender that the body takes no more.
+    open: Option<oneshot::Sender<()>>,
 }
+
+/// The call is over on its other side; the rest of its body must not look like a proper end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Abandoned;
 
 /// The body itself.
 #[derive(Debug)]
@@ -63,8 +80,6 @@ pub(super) struct ReportBody {
     idle_since: Option<Instant>,
     ledger: Arc<Ledger>,
     over: bool,
-    /// Dropping it tells the sender that the body has ended.
-    ended: Option<oneshot::Sender<()>>,
 }
 
 /// With HTTP/2's 9 bytes of frame head exactly one full TLS record.
@@ -75,24 +90,39 @@ const LARGE: usize = 8 * 1024;
 // === impl Bounds ===
 
 impl Bounds {
-    /// The bounds for a method whose backend may hold back an answer to half of `max_bytes`.
+    /// The bounds for a method's streams of at most so many records.
     pub(super) fn of(sticky: Sticky, records: usize, max_bytes: usize) -> Self {
         let usual = Self {
             records,
             bytes: (max_bytes / 4).min(8 * 1024 * 1024),
             age: Duration::from_secs(1),
-            idle: Some(Duration::from_millis(20)),
+            idle: Duration::from_millis(20),
         };
         match sticky {
-            // One unit to the backend: the end of the local stream is the end of this one.
-            Sticky::Unit(_) => Self { age: Duration::from_secs(5), idle: None, ..usual },
+            // What belongs together has been gathered.
+            Sticky::Unit(_) => Self { idle: Duration::ZERO, ..usual },
             Sticky::Whole => Self {
                 records: usize::MAX,
-                bytes: max_bytes / 2,
-                age: Duration::from_secs(3600),
-                idle: None,
+                bytes: usize::MAX,
+                age: Duration::MAX,
+                idle: Duration::ZERO,
             },
             _ => usual,
+        }
+    }
+}
+
+// === impl Gathering ===
+
+impl Gathering {
+    /// Whether and how far a method's streams are gathered.
+    pub(super) fn of(sticky: Sticky, max_bytes: usize) -> Option<Self> {
+        match sticky {
+            Sticky::Unit(_) => {
+                Some(Self { bytes: max_bytes / 4, age: Some(Duration::from_secs(5)) })
+            }
+            Sticky::Whole => Some(Self { bytes: max_bytes / 2, age: None }),
+            _ => None,
         }
     }
 }
@@ -100,21 +130,33 @@ impl Bounds {
 // === impl Batch ===
 
 impl Batch {
-    pub(super) fn new() -> Self {
-        let asked = Instant::now();
+    /// A batch; `open` is told when its body takes no more.
+    pub(super) fn new(open: oneshot::Sender<()>) -> Self {
         Self(Mutex::new(Progress {
             records: Vec::new(),
             bytes: 0,
-            asked,
+            asked: Instant::now(),
             waiting: false,
             ended: false,
+            closed: false,
+            open: Some(open),
         }))
     }
 
-    /// The records taken so far and the sum of their lengths; leaves none behind.
-    pub(super) fn empty(&self) -> (Vec<Record>, u64) {
+    /// The records taken, the sum of their lengths, and whether the body had ended properly. It
+    /// takes no more from now on: HTTP/2 may go on asking it for a while after an early answer,
+    /// and nobody would account for those.
+    pub(super) fn close(&self, lane: &Lane) -> (Vec<Record>, u64, bool) {
         let mut progress = self.progress();
-        (std::mem::take(&mut progress.records), std::mem::take(&mut progress.bytes))
+        progress.closed = true;
+        let records = std::mem::take(&mut progress.records);
+        let (bytes, ended) = (std::mem::take(&mut progress.bytes), progress.ended);
+        let open = progress.open.take();
+        drop(progress);
+        // The body may be waiting at the lane, whose one place for a waiter the sender needs.
+        lane.nudge();
+        drop(open);
+        (records, bytes, ended)
     }
 
     /// Whether the backend has made no progress for longer than `limit`: neither taken what is
@@ -137,7 +179,6 @@ impl ReportBody {
         batch: Arc<Batch>,
         bounds: Bounds,
         ledger: Arc<Ledger>,
-        ended: oneshot::Sender<()>,
     ) -> Self {
         let begun = Instant::now();
         Self {
@@ -152,7 +193,6 @@ impl ReportBody {
             idle_since: None,
             ledger,
             over: false,
-            ended: Some(ended),
         }
     }
 
@@ -160,8 +200,9 @@ impl ReportBody {
     fn fill(&mut self) {
         let batch = self.batch.clone();
         let mut progress = batch.progress();
-        progress.asked = Instant::now();
-        progress.waiting = false;
+        if progress.closed {
+            return;
+        }
         let lane = self.lane.clone();
         lane.take(|record| {
             self.idle_since = None;
@@ -203,10 +244,16 @@ impl ReportBody {
         }
     }
 
-    /// The next piece that is ready to leave.
+    /// The next piece that is ready to leave. Large records go in pieces too: each time HTTP/2 asks
+    /// for one is a sign of progress.
     fn next_piece(&mut self) -> Option<Bytes> {
         if self.chunk.is_empty() {
-            return self.large.take();
+            let large = self.large.as_mut()?;
+            let piece = large.split_to(large.len().min(CHUNK));
+            if large.is_empty() {
+                self.large = None;
+            }
+            return Some(piece);
         }
         if self.chunk.len() <= CHUNK {
             return Some(std::mem::take(&mut self.chunk).freeze());
@@ -216,25 +263,24 @@ impl ReportBody {
 
     fn end(&mut self) {
         self.over = true;
-        if let Some(ended) = self.ended.take() {
-            let mut progress = self.batch.progress();
-            progress.ended = true;
-            progress.asked = Instant::now();
-            drop(progress);
+        let mut progress = self.batch.progress();
+        progress.ended = true;
+        if let Some(open) = progress.open.take() {
             // The sender may be gone: then nobody wants to know.
-            let _ = ended.send(());
+            let _ = open.send(());
         }
     }
 
     /// Waits for the lane; gives up when the stream has been idle or open for too long, or when
     /// somebody waits for the room that only an acknowledgement makes.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.bounds.idle.is_some() && self.carried > 0 && self.ledger.is_pressed() {
+        if self.carried > 0 && self.ledger.is_pressed() {
             return Poll::Ready(());
         }
-        let latest = self.begun + self.bounds.age;
+        let latest = self.begun.checked_add(self.bounds.age);
         let since = *self.idle_since.get_or_insert_with(Instant::now);
-        let until = self.bounds.idle.map_or(latest, |idle| latest.min(since + idle));
+        let patient = since + self.bounds.idle;
+        let until = latest.map_or(patient, |latest| latest.min(patient));
         if self.timer.deadline() != until {
             self.timer.as_mut().reset(until);
         }
@@ -244,13 +290,14 @@ impl ReportBody {
 
 impl Body for ReportBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Abandoned;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Abandoned>>> {
         let this = &mut *self;
+        this.batch.progress().note_progress();
         loop {
             if !this.over && this.large.is_none() && this.chunk.len() < CHUNK {
                 this.fill();
@@ -265,7 +312,15 @@ impl Body for ReportBody {
                 this.end();
                 return Poll::Ready(None);
             }
-            match this.lane.poll_outlook(cx) {
+            // Under the lock: once the call is over, the lane's place for a waiter is the sender's.
+            let batch = this.batch.clone();
+            let progress = batch.progress();
+            if progress.closed {
+                return Poll::Ready(Some(Err(Abandoned)));
+            }
+            let outlook = this.lane.poll_outlook(cx);
+            drop(progress);
+            match outlook {
                 Poll::Ready(Outlook::Records) => {}
                 Poll::Ready(Outlook::Over) => this.over = true,
                 Poll::Pending if this.poll_patience(cx).is_ready() => this.over = true,
@@ -288,6 +343,28 @@ impl Body for ReportBody {
 
 impl Drop for ReportBody {
     fn drop(&mut self) {
-        self.end();
+        // Not a proper end, unless there was one: an OK does not speak for what never left.
+        let mut progress = self.batch.progress();
+        progress.note_progress();
+        drop(progress.open.take());
     }
 }
+
+// === impl Progress ===
+
+impl Progress {
+    fn note_progress(&mut self) {
+        self.asked = Instant::now();
+        self.waiting = false;
+    }
+}
+
+// === impl Abandoned ===
+
+impl fmt::Display for Abandoned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the call is over")
+    }
+}
+
+impl std::error::Error for Abandoned {}

@@ -25,8 +25,8 @@ pub(super) struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct LaneKey {
     pub(super) passport: Arc<Passport>,
-    /// The sticky fields of the first message.
-    pub(super) head: Vec<u8>,
+    /// The sticky fields they have in common.
+    pub(super) head: Bytes,
 }
 
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub(super) struct Lane {
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<Record>,
+    /// The sum of their lengths.
+    bytes: usize,
     /// Streams that may still add records.
     users: usize,
     /// The one task that waits for records: the sender or the body it has opened.
@@ -83,6 +85,7 @@ impl Lane {
 
     pub(super) fn push(&self, record: Record) {
         let mut state = self.state();
+        state.bytes += record.message.data.len();
         state.queue.push_back(record);
         wake(state);
     }
@@ -91,6 +94,7 @@ impl Lane {
     pub(super) fn put_back(&self, records: Vec<Record>) {
         let mut state = self.state();
         for record in records.into_iter().rev() {
+            state.bytes += record.message.data.len();
             state.queue.push_front(record);
         }
         // Two streams that failed may come back in the wrong order.
@@ -100,9 +104,14 @@ impl Lane {
         wake(state);
     }
 
+    /// Puts records behind all the others.
+    pub(super) fn defer(&self, records: Vec<Record>) {
+        records.into_iter().for_each(|record| self.push(record));
+    }
+
     /// Gives the oldest record up; `false` if there is none.
     pub(super) fn drop_oldest(&self, ledger: &Ledger) -> bool {
-        let Some(record) = self.state().queue.pop_front() else { return false };
+        let Some(record) = self.state().pop() else { return false };
         let length = record.message.data.len() as u64;
         ledger.give_up(self.passport.method.kind, 1, length, DropReason::Displaced);
         true
@@ -111,7 +120,7 @@ impl Lane {
     /// Hands records to `take` until it wants no more or there are no more.
     pub(super) fn take(&self, mut take: impl FnMut(Record) -> Wanted) {
         let mut state = self.state();
-        while let Some(record) = state.queue.pop_front() {
+        while let Some(record) = state.pop() {
             if take(record) == Wanted::Enough {
                 return;
             }
@@ -126,16 +135,31 @@ impl Lane {
         } else if state.users == 0 {
             Poll::Ready(Outlook::Over)
         } else {
-            match &mut state.waker {
-                Some(waker) => waker.clone_from(cx.waker()),
-                none => *none = Some(cx.waker().clone()),
-            }
+            state.wake_later(cx);
             Poll::Pending
         }
     }
 
+    /// Wakes whoever waits for records.
+    pub(super) fn nudge(&self) {
+        wake(self.state());
+    }
+
     pub(super) async fn outlook(&self) -> Outlook {
         poll_fn(|cx| self.poll_outlook(cx)).await
+    }
+
+    /// Waits until no more records can come, or `bytes` are waiting.
+    pub(super) async fn gathered(&self, bytes: usize) {
+        poll_fn(|cx| {
+            let mut state = self.state();
+            if state.users == 0 || state.bytes >= bytes {
+                return Poll::Ready(());
+            }
+            state.wake_later(cx);
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Whether nobody uses the lane and nothing waits in it.
@@ -146,6 +170,23 @@ impl Lane {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn pop(&mut self) -> Option<Record> {
+        let record = self.queue.pop_front()?;
+        self.bytes -= record.message.data.len();
+        Some(record)
+    }
+
+    fn wake_later(&mut self, cx: &Context<'_>) {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
     }
 }
 

@@ -4,17 +4,18 @@
 //! round trip to the backend costs time, not throughput.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::{Code as Status, metadata::GRPC_CONTENT_TYPE};
 
-use super::body::{Batch, Bounds, ReportBody};
+use super::body::{Batch, Bounds, Gathering, ReportBody};
 use super::lane::{Lane, Outlook, Record};
 use super::ledger::DropReason;
 use super::{Uplink, envelope::Passport};
@@ -26,6 +27,10 @@ use crate::transport::backoff::Backoff;
 const FLIGHTS: usize = 4;
 /// Records of one stream: few enough that a failure repeats little.
 const RECORDS: usize = 10_000;
+/// How often in a row the backend may break over the same records before one is held to be the cause.
+const STRIKES: u32 = 3;
+/// How often a stream that is being gathered looks at the clock and at the room that is left.
+const GATHERING_CHECK: Duration = Duration::from_millis(100);
 
 /// One stream that has come back.
 struct Landing {
@@ -41,6 +46,8 @@ enum Verdict {
     Retry(Error, Reach),
     /// No repetition will change it.
     Rejected(Error),
+    /// The backend broke over it: the fault may pass, or be in a record.
+    Suspect(Error),
 }
 
 struct Sender {
@@ -53,6 +60,10 @@ struct Sender {
     /// How many records the next stream takes; halved to find the one that is refused.
     appetite: usize,
     complaint: Option<Code>,
+    /// How often the backend has broken since it was last well.
+    strikes: u32,
+    /// How many records of this kind were acknowledged when it first broke.
+    doubt: Option<u64>,
 }
 
 /// Runs until nobody uses the lane any more and it is empty.
@@ -65,6 +76,8 @@ pub(super) async fn run(uplink: Uplink, lane: Arc<Lane>) {
         rest: None,
         appetite: RECORDS,
         complaint: None,
+        strikes: 0,
+        doubt: None,
     };
     sender.run().await;
 }
@@ -85,9 +98,9 @@ impl Sender {
                 tokio::time::sleep(rest).await;
                 continue;
             }
-            let lane = self.lane.clone();
+            let offer = offer(&self.uplink, &self.lane);
             let outlook = tokio::select! {
-                outlook = lane.outlook() => outlook,
+                outlook = offer => outlook,
                 Some(landed) = self.flights.join_next() => {
                     self.settle(landed.ok());
                     continue;
@@ -115,10 +128,11 @@ impl Sender {
         let settings = self.uplink.0.settings;
         let passport = self.lane.passport();
         let bounds = Bounds::of(passport.method.sticky, self.appetite, settings.max_bytes);
-        let batch = Arc::new(Batch::new());
-        let (ended, end) = oneshot::channel();
+        let (open, mut end) = oneshot::channel();
+        let lane = self.lane.clone();
+        let batch = Arc::new(Batch::new(open));
         let ledger = self.uplink.0.ledger.clone();
-        let body = ReportBody::new(self.lane.clone(), batch.clone(), bounds, ledger, ended);
+        let body = ReportBody::new(self.lane.clone(), batch.clone(), bounds, ledger);
         let request = request(passport, Body::new(body));
         let transport = self.uplink.0.transport.clone();
         self.flights.spawn(async move {
@@ -137,11 +151,25 @@ impl Sender {
                 }
             };
             drop(permit);
-            let (records, bytes) = batch.empty();
+            let (records, bytes, ended) = batch.close(&lane);
+            let verdict = match verdict {
+                // It does not speak for what was still on its way.
+                Verdict::Acknowledged if !ended => {
+                    let error = Error::new(Code::CallFailed).found("OK before the end of the stream");
+                    Verdict::Retry(error, Reach::Unknown)
+                }
+                verdict => verdict,
+            };
             Landing { records, bytes, verdict }
         });
-        // An error means the same as a message: the body is gone.
-        let _ = end.await;
+        loop {
+            tokio::select! {
+                // An error means the same as a message: the body takes no more.
+                _ = &mut end => return,
+                // Room is given back while a long stream goes on.
+                Some(landed) = self.flights.join_next() => self.settle(landed.ok()),
+            }
+        }
     }
 
     async fn await_landing(&mut self) {
@@ -157,11 +185,14 @@ impl Sender {
         let method = self.lane.passport().method;
         let ledger = self.uplink.0.ledger.clone();
         let count = records.len() as u64;
-        match verdict {
+        match self.judge(verdict, records.len()) {
             Verdict::Acknowledged => {
                 ledger.acknowledge(method.kind, count, bytes);
                 self.backoff.reset();
                 self.appetite = self.appetite.saturating_mul(2).min(RECORDS);
+                if self.appetite == RECORDS {
+                    self.trust();
+                }
                 if self.complaint.take().is_some() {
                     log::info!("{} are delivered again", method.path);
                 }
@@ -172,7 +203,13 @@ impl Sender {
                 self.complain(&error, "looking for the record at fault");
                 self.lane.put_back(records);
             }
+            Verdict::Suspect(error) => {
+                // Others may show whether it is the record or the backend.
+                self.complain(&error, "a record the backend breaks over waits behind the others");
+                self.lane.defer(records);
+            }
             Verdict::Rejected(error) => {
+                self.trust();
                 if count > 0 {
                     self.complain(&error, &format!("{count} records dropped"));
                     ledger.give_up(method.kind, count, bytes, DropReason::Rejected);
@@ -200,12 +237,55 @@ impl Sender {
         }
     }
 
+    /// A backend that breaks is tried again a few times; then one of the records is taken for the
+    /// cause. A single one is given up only if the backend has taken others since: one that breaks
+    /// over everything costs no records.
+    fn judge(&mut self, verdict: Verdict, records: usize) -> Verdict {
+        let Verdict::Suspect(error) = verdict else { return verdict };
+        let kind = self.lane.passport().method.kind;
+        let acknowledged = self.uplink.0.ledger.acknowledged(kind);
+        let doubt = *self.doubt.get_or_insert(acknowledged);
+        self.strikes += 1;
+        self.rest = Some(self.backoff.rest());
+        if self.strikes < STRIKES || !self.lane.passport().method.resend {
+            Verdict::Retry(error, Reach::Unknown)
+        } else if records > 1 || acknowledged > doubt {
+            Verdict::Rejected(error)
+        } else {
+            Verdict::Suspect(error)
+        }
+    }
+
+    fn trust(&mut self) {
+        self.strikes = 0;
+        self.doubt = None;
+    }
+
     /// Says once what holds records up, until that changes.
     fn complain(&mut self, error: &Error, consequence: &str) {
         if self.complaint.replace(error.code()) != Some(error.code()) {
             log::warn!("{}: {consequence}: {}", self.lane.passport().method.path, Chain(error));
         }
     }
+}
+
+/// Waits until a lane has something to send: any record, or, where the backend takes a stream for
+/// one unit, the whole of it. Such a stream does not stay open at the backend while an agent takes
+/// its time, and can be sent again as a whole.
+async fn offer(uplink: &Uplink, lane: &Lane) -> Outlook {
+    let outlook = lane.outlook().await;
+    let sticky = lane.passport().method.sticky;
+    let gathering = Gathering::of(sticky, uplink.0.settings.max_bytes);
+    if let (Outlook::Records, Some(Gathering { bytes, age })) = (outlook, gathering) {
+        let begun = Instant::now();
+        let late = || age.is_some_and(|age| begun.elapsed() >= age);
+        // Whoever waits for room may be waiting for the room these very records take.
+        while timeout(GATHERING_CHECK, lane.gathered(bytes)).await.is_err()
+            && !late()
+            && !uplink.0.ledger.is_pressed()
+        {}
+    }
+    outlook
 }
 
 fn request(passport: &Passport, body: Body) -> http::Request<Body> {
@@ -253,6 +333,13 @@ async fn verdict(response: http::Response<Incoming>) -> Verdict {
             Status::InvalidArgument | Status::OutOfRange | Status::Unimplemented => {
                 Verdict::Rejected(failed(&status))
             }
+            // So gRPC servers answer what they cannot decode, and when a handler throws.
+            Status::Internal | Status::Unknown | Status::DataLoss => {
+                Verdict::Suspect(failed(&status))
+            }
+            Status::ResourceExhausted if is_about_size(status.message()) => {
+                Verdict::Rejected(failed(&status))
+            }
             _ => Verdict::Retry(failed(&status), Reach::Unknown),
         },
         None => {
@@ -260,6 +347,12 @@ async fn verdict(response: http::Response<Incoming>) -> Verdict {
             Verdict::Retry(Error::new(Code::CallFailed).found(found), Reach::Unknown)
         }
     }
+}
+
+/// How gRPC's implementations say that a message exceeds the receiver's limit; the same status
+/// otherwise means that the backend is busy.
+fn is_about_size(text: &str) -> bool {
+    ["larger than max", "exceeds maximum size"].iter().any(|part| text.contains(part))
 }
 
 /// Returns once the backend has made no progress for `limit`.

@@ -112,7 +112,16 @@ impl Fixture {
         let met = self.collector().wait_for(wanted, DEADLINE).await;
         let counts = self.collector().counts();
         assert!(met, "still waiting: {counts:?}, books {:?}", self.books());
+        // The collector counts a message before it shows it.
+        while (self.seen.lock().unwrap().len() as u64) < counts.received {
+            tokio::task::yield_now().await;
+        }
         counts
+    }
+
+    /// The settings of the same collector, to start it once more on its port.
+    pub fn collector_again(&self, listen: SocketAddr) -> CollectorSettings {
+        CollectorSettings { listen, ..collector_settings(self.folder.path(), &self.seen) }
     }
 
     /// Waits until nothing is pending.
