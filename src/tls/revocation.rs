@@ -9,7 +9,7 @@ use openssl::error::ErrorStack;
 use openssl::x509::{X509Crl, X509CrlRef};
 
 use super::contents::{Contents, Shape};
-use super::{before_now, days_until, folder, name, read};
+use super::{days_until, folder, is_early, is_over, name, read};
 use crate::config::Source;
 use crate::error::{Chain, Code, Error, Result};
 
@@ -122,8 +122,8 @@ fn judge_dates(list: &X509CrlRef, file: &Path) -> Result<Option<String>> {
             .found(format_args!("list of {issuer}, from {from} to {until}"))
             .expected("a list whose dates include today")
     };
-    let over = until.is_some_and(|until| before_now(until) != Some(false));
-    if before_now(from) != Some(true) || over {
+    let over = until.is_some_and(is_over);
+    if is_early(from) || over {
         return Err(fault());
     }
     let soon = until.is_some_and(|until| ends_soon(from, until));
