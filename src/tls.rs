@@ -19,7 +19,9 @@ mod identity;
 mod key;
 mod library;
 mod name;
+mod openssl_cnf;
 mod order;
+mod policy;
 mod read;
 mod revocation;
 mod staple;
@@ -46,6 +48,9 @@ pub use revocation::CrlInfo;
 pub use verify::{Verifier, Witness};
 
 pub(crate) use context::ALPN_H2;
+pub(crate) use openssl_cnf::establish;
+
+use openssl_cnf::OpensslCnf;
 
 /// One generation of TLS material, ready to make connections with.
 #[derive(Clone)]
@@ -104,7 +109,9 @@ impl Generation {
     /// own certificate that has expired is not an error, it is a warning of the description: a
     /// process must be able to wait for the renewed one.
     pub fn load(settings: &TlsSettings) -> Result<Self> {
-        let mut description = Description::default();
+        // First of all: an OpenSSL without the policy it should have must not be used.
+        let warnings = OpensslCnf::in_force().judge()?;
+        let mut description = Description { warnings, ..Description::default() };
         let anchors = match settings.ca.as_ref().filter(|_| settings.trust.has_ca()) {
             Some(source) => {
                 let key = "agent.ssl_trusted_ca_path";

@@ -81,6 +81,7 @@ pub(super) fn client_subject(ssl: &SslRef) -> Option<String> {
 
 fn new_builder() -> Result<SslContextBuilder> {
     let failed = |error: ErrorStack| Error::new(Code::OpenSslFailed).because(error);
+    crate::tls::establish();
     let mut builder = SslContextBuilder::new(SslMethod::tls_server()).map_err(failed)?;
     // openssl.cnf may demand more than TLS 1.2; it does not get less.
     if !builder.min_proto_version().is_some_and(at_least_tls_1_2) {
