@@ -7,6 +7,7 @@ mod assemble;
 mod backend;
 mod effective;
 mod environment;
+mod idn;
 mod keys;
 mod layers;
 mod load;
@@ -28,3 +29,5 @@ pub use load::{Loaded, Loader};
 pub use reference::reference;
 pub use settings::*;
 pub use value::Kind;
+
+pub(crate) use idn::to_ascii;

@@ -27,7 +27,7 @@ use tokio::time::timeout;
 
 use crate::config::{Backend, ListenerTls, Settings, reached};
 use crate::error::{Code, Error, Result};
-use crate::tls::{Acceptor, ListenerNames, Names};
+use crate::tls::{Acceptor, ListenerNames, Names, judge_policy};
 use crate::transport::Transport;
 use crate::uplink::Uplink;
 
@@ -92,7 +92,7 @@ impl Relay {
     ) -> Result<Self> {
         let _entered = handle.enter();
         // Before a port is open: nobody must find one without its protection.
-        let tls = settings.relay.tls.as_ref().map(acceptor).transpose()?;
+        let tls = settings.relay.tls.as_ref().map(|tls| acceptor(settings, tls)).transpose()?;
         let listeners = listener::open(&settings.relay)?;
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
         let sockets = listeners.iter().filter_map(Listener::path).map(PathBuf::from).collect();
@@ -134,7 +134,12 @@ impl Relay {
     }
 }
 
-fn acceptor(tls: &ListenerTls) -> Result<Acceptor> {
+fn acceptor(settings: &Settings, tls: &ListenerTls) -> Result<Acceptor> {
+    if !settings.tls.mode.is_tls() {
+        for warning in judge_policy()? {
+            log::warn!("{warning}");
+        }
+    }
     let acceptor = Acceptor::load(&tls.identity, tls.client_ca.as_ref(), &NAMES)?;
     let description = acceptor.description();
     for warning in &description.warnings {

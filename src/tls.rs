@@ -20,7 +20,9 @@ mod identity;
 mod key;
 mod library;
 mod name;
+mod openssl_cnf;
 mod order;
+mod policy;
 mod read;
 mod revocation;
 mod staple;
@@ -49,6 +51,9 @@ pub use verify::{Verifier, Witness};
 pub(crate) use acceptor::{Acceptor, ListenerNames, agreed_to_h2, client_failure, client_subject};
 pub(crate) use context::ALPN_H2;
 pub(crate) use identity::Names;
+pub(crate) use openssl_cnf::establish;
+
+use openssl_cnf::OpensslCnf;
 
 /// One generation of TLS material, ready to make connections with.
 #[derive(Clone)]
@@ -107,7 +112,9 @@ impl Generation {
     /// own certificate that has expired is not an error, it is a warning of the description: a
     /// process must be able to wait for the renewed one.
     pub fn load(settings: &TlsSettings) -> Result<Self> {
-        let mut description = Description::default();
+        // First of all: an OpenSSL without the policy it should have must not be used.
+        let warnings = OpensslCnf::in_force().judge()?;
+        let mut description = Description { warnings, ..Description::default() };
         let anchors = match settings.ca.as_ref().filter(|_| settings.trust.has_ca()) {
             Some(source) => {
                 let key = "agent.ssl_trusted_ca_path";
@@ -262,6 +269,12 @@ fn days_until(time: &Asn1TimeRef) -> i64 {
         Ok(diff) => i64::from(diff.days),
         Err(_) => 0,
     }
+}
+
+/// Refuses an OpenSSL without the policy it should have, and says what else is odd about its
+/// openssl.cnf. For whoever makes no [`Generation`], which does the same.
+pub(crate) fn judge_policy() -> Result<Vec<String>> {
+    OpensslCnf::in_force().judge()
 }
 
 /// Passphrases reach OpenSSL's C strings: a NUL inside would cut them short there.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A dependency, and an item of it that product code must use.
-const AT_WORK: [(&str, &str); 9] = [
+const AT_WORK: [(&str, &str); 10] = [
     ("openssl", "SslConnector"),
     ("tokio-openssl", "SslStream"),
     ("tonic", "Endpoint"),
@@ -13,6 +13,7 @@ const AT_WORK: [(&str, &str); 9] = [
     ("tokio", "TcpStream"),
     ("tower", "Service"),
     ("envy", "from_iter"),
+    ("idna", "domain_to_ascii"),
     ("log", "warn"),
     ("env_logger", "Builder"),
 ];

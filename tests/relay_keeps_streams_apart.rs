@@ -123,6 +123,35 @@ fn a_compressed_log_stream_that_is_cut_keeps_its_service() {
 }
 
 #[test]
+fn a_stream_of_two_services_lends_neither_to_others() {
+    let fixture = Fixture::new();
+    fixture.runtime.block_on(async {
+        let mut client = Client::plain(fixture.address()).await;
+        let mixed = client.open(request(LOGS, &[]));
+        let plain = client.open(request(LOGS, &[]));
+        for round in 0..50 {
+            for service in ["one", "two"] {
+                let endpoint = format!("{service}/mixed/{round}");
+                mixed.send.send(framed(&log(service, &endpoint))).await.unwrap();
+            }
+            let service = if round == 0 { "one" } else { "" };
+            let endpoint = format!("one/plain/{round}");
+            plain.send.send(framed(&log(service, &endpoint))).await.unwrap();
+        }
+        for call in [mixed, plain] {
+            assert_eq!(call.finish().await.unwrap().status, Some(0));
+        }
+        fixture.settled().await;
+        for (service, endpoints) in services(&fixture.seen(LOGS)) {
+            assert!(
+                endpoints.iter().all(|endpoint| endpoint.starts_with(&service)),
+                "{endpoints:?}"
+            );
+        }
+    });
+}
+
+#[test]
 fn a_meter_stream_stays_one_stream_of_its_own() {
     let fixture = Fixture::new();
     fixture.runtime.block_on(async {

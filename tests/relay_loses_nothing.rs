@@ -193,6 +193,32 @@ fn a_full_queue_slows_the_agent_down_and_drops_nothing() {
 }
 
 #[test]
+fn small_records_are_slowed_down_too() {
+    let settings = [("buffer.max_bytes", "65536"), ("collector.grpc_upstream_timeout", "60")];
+    let fixture = Fixture::with(&settings, |_| {});
+    fixture.runtime.block_on(async {
+        fixture.set_faults(vec![Fault::new(Effect::Hang)]);
+        let mut client = Client::plain(fixture.address()).await;
+        let call = client.open(request(SEGMENTS, &[]));
+        // One frame each: more than h2 lets lie unread on a connection with small windows.
+        let sending = tokio::spawn(async move {
+            for number in 0..50_000_u32 {
+                call.send.send(framed(&number.to_be_bytes())).await.unwrap();
+            }
+            call.finish().await.unwrap()
+        });
+        while fixture.books().total.pending < 300 {
+            tokio::task::yield_now().await;
+        }
+        fixture.set_faults(Vec::new());
+        fixture.collector().disconnect();
+        assert_eq!(sending.await.unwrap().status, Some(0));
+        let books = fixture.settled().await.total;
+        assert_eq!((books.acknowledged, books.dropped.total()), (50_000, 0));
+    });
+}
+
+#[test]
 fn a_stop_delivers_what_is_pending_and_says_what_was_left() {
     let fixture = Fixture::new();
     fixture.runtime.block_on(async {

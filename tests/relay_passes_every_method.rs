@@ -95,6 +95,20 @@ fn a_dialogue_goes_both_ways_before_either_side_has_ended() {
 }
 
 #[test]
+fn a_dialogue_that_is_reset_does_not_look_complete_to_the_backend() {
+    let fixture = Fixture::new();
+    fixture.runtime.block_on(async {
+        let mut client = Client::plain(fixture.address()).await;
+        let call = client.open(request(PPROF, &[]));
+        call.send.send(framed(b"meta")).await.unwrap();
+        fixture.until(|counts| counts.received == 1).await;
+        call.cancel();
+        let counts = fixture.until(|counts| counts.calls_broken == 1).await;
+        assert_eq!(counts.calls_ok, 0);
+    });
+}
+
+#[test]
 fn compressed_messages_stay_as_they_are() {
     let fixture = Fixture::new();
     fixture.runtime.block_on(async {
@@ -136,9 +150,16 @@ fn what_is_not_grpc_is_refused() {
     fixture.runtime.block_on(async {
         let mut client = Client::plain(fixture.address()).await;
         let mut odd = request(SEGMENTS, &[]);
-        odd.headers_mut().insert("content-type", "application/json".parse().unwrap());
-        let reply = client.call(odd, [Bytes::from_static(b"{}")]).await.unwrap();
-        assert_eq!(reply.http, 415);
+        for kind in ["application/json", "application/grpc-web", "application/grpcx"] {
+            odd.headers_mut().insert("content-type", kind.parse().unwrap());
+            let reply = client.call(odd.clone(), [Bytes::from_static(b"{}")]).await.unwrap();
+            assert_eq!(reply.http, 415, "{kind}");
+        }
+        for kind in ["application/grpc+proto", "application/grpc;charset=utf-8"] {
+            odd.headers_mut().insert("content-type", kind.parse().unwrap());
+            let reply = client.call(odd.clone(), [framed(b"m")]).await.unwrap();
+            assert_eq!(reply.status, Some(0), "{kind}");
+        }
     });
 }
 

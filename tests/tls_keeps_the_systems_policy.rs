@@ -183,3 +183,15 @@ fn the_rule_for_the_script_follows_the_security_level() {
         at(enough + 1).refusal(sent, Code::CertificateWeak);
     }
 }
+
+/// A policy may allow suites without a certificate; then there is nothing to verify, and OpenSSL does not
+/// ask whether that is all right.
+#[test]
+fn a_server_without_a_certificate_is_refused_whatever_the_policy_allows() {
+    let machine = Machine::new("CipherString = ALL:@SECLEVEL=0\n");
+    let server = machine.server(&["-tls1_2", "-nocert", "-cipher", "aNULL:@SECLEVEL=0"]);
+    let line = machine.relay(&server).line(&Code::CertificateUntrusted.id());
+    assert_says(&line, "no certificate");
+    // OpenSSL's handshake stood; not a byte was sent on it.
+    assert!(!server.process.stdout().contains("PRI * HTTP"), "{}", server.process.stdout());
+}

@@ -30,8 +30,26 @@ pub(super) fn render(args: &VersionArgs) -> String {
         line("library", &file.display().to_string());
     }
     line("OPENSSLDIR", &library.directory);
-    let readable = if library.configuration_readable { "" } else { " (cannot be read)" };
-    line("openssl.cnf", &format!("{}{readable}", library.configuration.display()));
+    let file = library.configuration.display();
+    line(
+        "openssl.cnf",
+        &match (library.configuration_state, library.configuration_named_by) {
+            ("disabled", _) => "none: OPENSSL_CONF is empty".to_owned(),
+            ("missing", "default") => format!("{file} (not there: OpenSSL's defaults)"),
+            (state, "default") => format!("{file} ({state})"),
+            (state, "distribution") => format!("{file} ({state}; the distribution's)"),
+            (state, named_by) => format!("{file} ({state}; named by {named_by})"),
+        },
+    );
+    if library.system_default.is_empty() {
+        line("system_default", "nothing");
+    }
+    for (name, value) in &library.system_default {
+        line("system_default", &format!("{name} = {value}"));
+    }
+    for finding in &library.configuration_findings {
+        line("warning", finding);
+    }
     line("providers", &library.providers.join(", "));
     line(
         "FIPS",

@@ -117,6 +117,23 @@ impl Assembly {
             ocsp: self.ocsp(),
             strict: self.flag(Key::Strict)?,
             verify_depth: self.verify_depth()?,
+            policy: self.policy()?,
+        })
+    }
+
+    /// As written: OpenSSL judges the words, when a context is made of them.
+    fn policy(&self) -> Result<PolicySettings> {
+        Ok(PolicySettings {
+            min_protocol: self.text(Key::MinProtocol),
+            max_protocol: self.text(Key::MaxProtocol),
+            ciphers: self.text(Key::Ciphers),
+            ciphersuites: self.text(Key::Ciphersuites),
+            groups: self.text(Key::Groups),
+            signature_algorithms: self.text(Key::SignatureAlgorithms),
+            security_level: match self.text(Key::SecurityLevel) {
+                Some(_) => u32::try_from(self.number(Key::SecurityLevel)?).ok(),
+                None => None,
+            },
         })
     }
 

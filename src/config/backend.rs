@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use super::idn;
 use super::settings::{Backend, ListenAddress};
 use super::value::{Fault, is_dns_name};
 use crate::error::Code;
@@ -88,7 +89,7 @@ pub(super) fn host_and_port(entry: &str) -> Result<(&str, u16), Fault> {
         return Err(if host.is_ascii() {
             fault
         } else {
-            fault.hint("write an internationalised name in its ASCII form, xn--…")
+            fault.hint("this is no internationalised name either; if it is meant as one, write its ASCII form, xn--…")
         });
     }
     Ok((host, port))
@@ -101,7 +102,8 @@ fn backend(entry: &str) -> Result<Backend, Fault> {
             Err(expected) => Err(Fault::new(Code::BadBackend, entry).expected(expected)),
         };
     }
-    let (host, port) = host_and_port(entry)?;
+    let ascii = idn::address_to_ascii(entry);
+    let (host, port) = host_and_port(&ascii)?;
     if port == 0 {
         return Err(Fault::new(Code::BadBackend, entry).expected("a port from 1 to 65535"));
     }
@@ -278,7 +280,8 @@ mod tests {
             "1.2.3:1",
             "256.0.0.1:1",
             "a b:1",
-            "bücher:1",
+            "bü cher:1",
+            "１.1.1.1:1",
             "*:1",
             "unix:x",
             "unix://x",

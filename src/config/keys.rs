@@ -152,20 +152,20 @@ keys! {
             "file or hashed folder of CRLs; when set, the whole chain below the anchor must have them and must not be revoked";
         Ocsp = "agent.ssl_ocsp" "SW_AGENT_SSL_OCSP" Built Kind::OneOf(&["off", "staple", "require"]), "off",
             "stapled OCSP answers: verified when there (`staple`), or required";
-        MinProtocol = "agent.ssl_min_protocol" "SW_AGENT_SSL_MIN_PROTOCOL" Later Kind::Text, "",
-            "lowest TLS version; empty: what openssl.cnf says, never below TLS 1.2";
-        MaxProtocol = "agent.ssl_max_protocol" "SW_AGENT_SSL_MAX_PROTOCOL" Later Kind::Text, "",
-            "highest TLS version; empty: what openssl.cnf says";
-        Ciphers = "agent.ssl_ciphers" "SW_AGENT_SSL_CIPHERS" Later Kind::Text, "",
-            "cipher list for TLS 1.2; empty: what openssl.cnf says";
-        Ciphersuites = "agent.ssl_ciphersuites" "SW_AGENT_SSL_CIPHERSUITES" Later Kind::Text, "",
-            "cipher suites for TLS 1.3; empty: what openssl.cnf says";
-        Groups = "agent.ssl_groups" "SW_AGENT_SSL_GROUPS" Later Kind::Text, "",
-            "key exchange groups; empty: what openssl.cnf says";
-        SignatureAlgorithms = "agent.ssl_signature_algorithms" "SW_AGENT_SSL_SIGNATURE_ALGORITHMS" Later Kind::Text, "",
-            "signature algorithms; empty: what openssl.cnf says";
-        SecurityLevel = "agent.ssl_security_level" "SW_AGENT_SSL_SECURITY_LEVEL" Later Kind::Text, "",
-            "OpenSSL's security level; empty: what openssl.cnf says";
+        MinProtocol = "agent.ssl_min_protocol" "SW_AGENT_SSL_MIN_PROTOCOL" Built Kind::Text, "",
+            "lowest TLS version, `TLSv1.2` or `TLSv1.3`; empty: what openssl.cnf says, never below TLS 1.2";
+        MaxProtocol = "agent.ssl_max_protocol" "SW_AGENT_SSL_MAX_PROTOCOL" Built Kind::Text, "",
+            "highest TLS version, `TLSv1.2` or `TLSv1.3`; empty: what openssl.cnf says";
+        Ciphers = "agent.ssl_ciphers" "SW_AGENT_SSL_CIPHERS" Built Kind::Text, "",
+            "cipher list for TLS 1.2, as `openssl ciphers` takes it; empty: what openssl.cnf says";
+        Ciphersuites = "agent.ssl_ciphersuites" "SW_AGENT_SSL_CIPHERSUITES" Built Kind::Text, "",
+            "cipher suites for TLS 1.3, separated by colons; empty: what openssl.cnf says";
+        Groups = "agent.ssl_groups" "SW_AGENT_SSL_GROUPS" Built Kind::Text, "",
+            "key exchange groups, separated by colons, best first; empty: what openssl.cnf says";
+        SignatureAlgorithms = "agent.ssl_signature_algorithms" "SW_AGENT_SSL_SIGNATURE_ALGORITHMS" Built Kind::Text, "",
+            "signature algorithms, separated by colons, best first; empty: what openssl.cnf says";
+        SecurityLevel = "agent.ssl_security_level" "SW_AGENT_SSL_SECURITY_LEVEL" Built Kind::Whole { least: 0, most: 5 }, "",
+            "OpenSSL's security level, 0 to 5; empty: what openssl.cnf says";
         Strict = "agent.ssl_strict" "SW_AGENT_SSL_STRICT" Built Kind::Flag, "false",
             "X509 strict verification, as `openssl -x509_strict`";
         VerifyDepth = "agent.ssl_verify_depth" "SW_AGENT_SSL_VERIFY_DEPTH" Built Kind::Whole { least: 0, most: 100 }, "",

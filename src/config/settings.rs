@@ -92,6 +92,8 @@ pub struct TlsSettings {
     pub same_name_issuer: bool,
     /// `agent.ssl_partial_chain`: every certificate of the CA file is an anchor.
     pub partial_chain: bool,
+    /// What is put on top of the policy of `openssl.cnf`.
+    pub policy: PolicySettings,
     /// `agent.ssl_crl_path`: revocation is checked when set.
     pub crl: Option<Source>,
     /// `agent.ssl_ocsp`: what is made of stapled OCSP answers.
@@ -100,6 +102,25 @@ pub struct TlsSettings {
     pub strict: bool,
     /// `agent.ssl_verify_depth`: the most intermediates of a chain.
     pub verify_depth: Option<u32>,
+}
+
+/// TLS policy as it was written; `None` leaves what `openssl.cnf` says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PolicySettings {
+    /// `agent.ssl_min_protocol`, such as `TLSv1.3`.
+    pub min_protocol: Option<String>,
+    /// `agent.ssl_max_protocol`, such as `TLSv1.2`.
+    pub max_protocol: Option<String>,
+    /// `agent.ssl_ciphers`: the cipher list of TLS 1.2.
+    pub ciphers: Option<String>,
+    /// `agent.ssl_ciphersuites`: the cipher suites of TLS 1.3.
+    pub ciphersuites: Option<String>,
+    /// `agent.ssl_groups`: key exchange groups, separated by colons.
+    pub groups: Option<String>,
+    /// `agent.ssl_signature_algorithms`, separated by colons.
+    pub signature_algorithms: Option<String>,
+    /// `agent.ssl_security_level`, 0 to 5.
+    pub security_level: Option<u32>,
 }
 
 /// Whom a backend's chain may lead to.

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::backend;
+use super::{backend, idn};
 use crate::error::Code;
 
 /// The type of a setting.
@@ -108,9 +108,18 @@ pub(super) fn check(kind: Kind, text: &str) -> Result<String, Fault> {
         Kind::Permissions => permissions(text).map(|mode| format!("{mode:04o}")),
         Kind::Json => properties(text).map(|_| text.to_owned()),
         Kind::Token => token(text).map(|()| text.to_owned()),
-        Kind::DnsName => dns_name(text).map(|()| text.to_owned()),
-        Kind::ServerName => server_name(text).map(|()| text.to_owned()),
-        Kind::Authority => authority(text).map(|()| text.to_owned()),
+        Kind::DnsName => {
+            let name = idn::address_to_ascii(text);
+            dns_name(&name).map(|()| name.into_owned())
+        }
+        Kind::ServerName => {
+            let name = idn::address_to_ascii(text);
+            server_name(&name).map(|()| name.into_owned())
+        }
+        Kind::Authority => {
+            let authority_text = idn::address_to_ascii(text);
+            authority(&authority_text).map(|()| authority_text.into_owned())
+        }
         Kind::Headers => headers(text).map(|names| names.join(",")),
         Kind::Backends => backend::backends(text).map(|_| text.to_owned()),
         Kind::Listen => backend::listen(text).map(|_| text.to_owned()),
@@ -380,7 +389,7 @@ mod tests {
         for name in ["oap", "oap.example.com", "oap.example.com.", "my_oap", "a-b.c", "1a.2b"] {
             assert_eq!(code(Kind::DnsName, name), None, "{name}");
         }
-        for name in ["10.1", "-a", "a..b", "a:1", "*.a", "bücher.example", "[::1]", "1.2.3.4"] {
+        for name in ["10.1", "-a", "a..b", "a:1", "*.a", "bü cher.example", "[::1]", "1.2.3.4"] {
             assert_eq!(code(Kind::DnsName, name), Some(Code::BadServerName), "{name}");
         }
         assert_eq!(code(Kind::ServerName, "1.2.3.4"), None);

@@ -194,6 +194,14 @@ catalogue! {
         "see OpenSSL's reason; `skytls version` shows which OpenSSL and which openssl.cnf are in use";
     SystemTrustMissing = 302, Machine, OpenSsl, "the system's trust store cannot be read",
         "install the distribution's CA certificates, or set SSL_CERT_FILE or agent.ssl_trusted_ca_path";
+    ConfigurationUnreadable = 303, Machine, OpenSsl, "OpenSSL's configuration file cannot be read",
+        "correct OPENSSL_CONF or the permissions of the file; to do without any file, set OPENSSL_CONF to nothing";
+    ConfigurationBroken = 304, Machine, OpenSsl, "OpenSSL's configuration file is broken",
+        "correct the file: OpenSSL passes over all of it in silence, and its policy is not in force";
+    PolicyLineRefused = 305, Machine, OpenSsl, "OpenSSL refuses a line of its configuration file",
+        "correct or remove the line: OpenSSL passes over it in silence";
+    NoVersionLeft = 306, Settings, OpenSsl, "the policy leaves no TLS version to be used",
+        "allow TLS 1.2 or TLS 1.3 in openssl.cnf and agent.ssl_min_protocol and agent.ssl_max_protocol; skytls never goes below";
 
     // 4xx: network
     NameNotFound = 401, Network, Dns, "the backend's name cannot be resolved",

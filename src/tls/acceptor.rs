@@ -6,7 +6,7 @@
 use openssl::error::ErrorStack;
 use openssl::ssl::{
     self, AlpnError, Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslRef,
-    SslVerifyMode, select_next_proto,
+    SslVerifyMode, SslVersion, select_next_proto,
 };
 use openssl::stack::Stack;
 use openssl::x509::store::X509StoreBuilder;
@@ -14,7 +14,7 @@ use openssl::x509::{X509, X509Name, X509VerifyResult};
 
 use super::Description;
 use super::certificates::{self, Purpose};
-use super::context::{ALPN_H2, raise_to_tls_1_2};
+use super::context::ALPN_H2;
 use super::identity::{self, Identity, Names};
 use crate::config::{IdentitySource, Source};
 use crate::error::{Code, Error, Result};
@@ -154,9 +154,13 @@ fn failed(error: ErrorStack) -> Error {
 }
 
 fn new_builder() -> Result<SslContextBuilder, ErrorStack> {
+    super::establish();
     let mut builder = SslContextBuilder::new(SslMethod::tls_server())?;
     // openssl.cnf may demand more than TLS 1.2; it does not get less.
-    raise_to_tls_1_2(&mut builder)?;
+    let enough = [SslVersion::TLS1_2, SslVersion::TLS1_3];
+    if !builder.min_proto_version().is_some_and(|version| enough.contains(&version)) {
+        builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
+    }
     builder.set_options(SslOptions::NO_RENEGOTIATION | SslOptions::NO_COMPRESSION);
     // What asynchronous writing needs: a write may take less, and be repeated from another buffer.
     builder.set_mode(

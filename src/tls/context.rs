@@ -5,14 +5,14 @@ use std::path::Path;
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{
-    SslConnector, SslContext, SslContextBuilder, SslMethod, SslMode, SslVerifyMode, SslVersion,
+    SslConnector, SslContext, SslContextBuilder, SslMethod, SslMode, SslVerifyMode,
 };
 use openssl::x509::verify::X509VerifyFlags;
 use openssl::x509::{X509, X509CrlRef, X509StoreContextRef};
 
 use super::identity::Identity;
-use super::staple;
 use super::verify::Verifier;
+use super::{policy, staple};
 use crate::config::{TlsSettings, Trust};
 use crate::error::{Code, Error, Result};
 
@@ -37,7 +37,8 @@ pub(super) fn connector(parts: &Parts<'_>) -> Result<SslConnector> {
             | SslMode::ACCEPT_MOVING_WRITE_BUFFER
             | SslMode::RELEASE_BUFFERS,
     );
-    raise_to_tls_1_2(&mut context).map_err(failed)?;
+    policy::forget_errors();
+    policy::apply(&mut context, &parts.settings.policy)?;
     context.set_alpn_protos(ALPN_H2).map_err(failed)?;
     trust(&mut context, parts)?;
     if let Some(identity) = parts.identity {
@@ -58,16 +59,6 @@ pub(super) fn connector(parts: &Parts<'_>) -> Result<SslConnector> {
 
 fn failed(error: ErrorStack) -> Error {
     Error::new(Code::OpenSslFailed).because(error)
-}
-
-pub(super) fn raise_to_tls_1_2(context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
-    let too_low = match context.min_proto_version() {
-        None => true,
-        Some(version) => {
-            [SslVersion::SSL3, SslVersion::TLS1, SslVersion::TLS1_1].contains(&version)
-        }
-    };
-    if too_low { context.set_min_proto_version(Some(SslVersion::TLS1_2)) } else { Ok(()) }
 }
 
 /// Whom a chain may lead to, and how strictly it is looked at.

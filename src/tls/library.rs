@@ -1,9 +1,11 @@
 //! Which OpenSSL is in use: version, files, providers.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::{env, fs};
 
 use serde::Serialize;
+
+use super::openssl_cnf::OpensslCnf;
 
 /// The OpenSSL this process runs on.
 #[derive(Debug, Clone, Serialize)]
@@ -21,6 +23,15 @@ pub struct Library {
     pub configuration: PathBuf,
     /// Whether that file can be read; OpenSSL says nothing when it cannot.
     pub configuration_readable: bool,
+    /// Why it is that file: `OPENSSL_CONF`, `default` for OpenSSL's own place, `distribution` for
+    /// a built-in OpenSSL that found the distribution's.
+    pub configuration_named_by: &'static str,
+    /// `read`, `missing`, `unreadable`, `broken`, or `disabled` by an empty `OPENSSL_CONF`.
+    pub configuration_state: &'static str,
+    /// The policy for TLS that the file sets: the lines of its `system_default`.
+    pub system_default: Vec<(String, String)>,
+    /// What in that file has no effect, and why.
+    pub configuration_findings: Vec<String>,
     /// The active providers of the default library context.
     pub providers: Vec<String>,
     /// Whether the default properties ask for FIPS; not a proof that FIPS is in force.
@@ -30,17 +41,21 @@ pub struct Library {
 // === impl Library ===
 
 impl Library {
-    /// Asks the loaded library; initialises OpenSSL if nobody has.
+    /// Asks the loaded library; initialises OpenSSL if nobody has, and lets a built-in one read the
+    /// distribution's `openssl.cnf`.
     pub fn inspect() -> Self {
-        openssl::init();
-        let configuration = configuration();
+        let file = OpensslCnf::in_force();
         Self {
             version: openssl::version::version().to_owned(),
             origin: if cfg!(feature = "vendored") { "vendored" } else { "linked" },
             files: mapped_files(),
             directory: directory().to_owned(),
-            configuration_readable: fs::File::open(&configuration).is_ok(),
-            configuration,
+            configuration: file.path().to_owned(),
+            configuration_readable: file.is_readable(),
+            configuration_named_by: file.named_by(),
+            configuration_state: file.state(),
+            system_default: file.system_default().to_vec(),
+            configuration_findings: file.findings(),
             providers: ossl_ext::active_providers(),
             fips_requested: ossl_ext::default_properties_ask_for_fips(),
         }
@@ -56,15 +71,8 @@ impl Library {
 }
 
 /// OPENSSLDIR without the `OPENSSLDIR: "…"` around it.
-fn directory() -> &'static str {
+pub(super) fn directory() -> &'static str {
     openssl::version::dir().trim_start_matches("OPENSSLDIR:").trim().trim_matches('"')
-}
-
-fn configuration() -> PathBuf {
-    match env::var_os("OPENSSL_CONF").filter(|value| !value.is_empty()) {
-        Some(path) => path.into(),
-        None => Path::new(directory()).join("openssl.cnf"),
-    }
 }
 
 /// The shared libraries of OpenSSL in this process, by the kernel's own list.

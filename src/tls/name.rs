@@ -1,9 +1,11 @@
 //! The name that is verified in the server's certificate and the name sent as SNI.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use openssl::x509::{X509NameRef, X509Ref};
 
+use crate::config::to_ascii;
 use crate::error::{Code, Error, Result};
 
 /// What a connection expects of its peer.
@@ -62,7 +64,8 @@ impl PeerName {
 /// A DNS name in the form that goes on the wire: no trailing dot, LDH labels (and underscores,
 /// which container networks use), at most 253 bytes.
 fn dns_name(text: &str) -> Result<String> {
-    let name = text.strip_suffix('.').unwrap_or(text);
+    let ascii = to_ascii(text).unwrap_or(Cow::Borrowed(text));
+    let name = ascii.strip_suffix('.').unwrap_or(&ascii);
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
@@ -74,7 +77,7 @@ fn dns_name(text: &str) -> Result<String> {
     Err(if text.is_ascii() {
         error
     } else {
-        error.hint("write internationalised names in their xn-- form")
+        error.hint("this is no internationalised name either; if it is meant as one, write its ASCII form, xn--…")
     })
 }
 
@@ -132,8 +135,15 @@ mod tests {
     }
 
     #[test]
+    fn internationalised_names_go_on_the_wire_in_ascii() {
+        let name = PeerName::new("bücher.example").unwrap().with_sni("straße.example.").unwrap();
+        assert_eq!(name.verified(), "xn--bcher-kva.example");
+        assert_eq!(name.sni(), Some("xn--strae-oqa.example"));
+    }
+
+    #[test]
     fn what_cannot_be_a_name_is_refused() {
-        for host in ["", "a..b", "a b", "a\0b", "http://x", "bücher.example", &"a".repeat(64)] {
+        for host in ["", "a..b", "a b", "a\0b", "http://x", "bü cher.example", &"a".repeat(64)] {
             assert_eq!(PeerName::new(host).unwrap_err().code(), Code::BadServerName, "{host:?}");
         }
     }

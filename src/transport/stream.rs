@@ -35,6 +35,8 @@ pub struct Negotiated {
     pub protocol: String,
     /// The cipher suite as OpenSSL names it.
     pub cipher: String,
+    /// The group the keys were exchanged in, such as `x25519`; empty without such an exchange.
+    pub group: String,
     /// The protocol chosen by ALPN; empty when the peer chose none.
     #[serde(skip)]
     pub alpn: Vec<u8>,
@@ -95,6 +97,7 @@ impl Io {
         Some(Negotiated {
             protocol: ssl.version_str().to_owned(),
             cipher: ssl.current_cipher().map_or("", |cipher| cipher.name()).to_owned(),
+            group: ossl_ext::negotiated_group(ssl).unwrap_or_default(),
             alpn: ssl.selected_alpn_protocol().unwrap_or_default().to_vec(),
         })
     }

@@ -3,6 +3,7 @@
 //! Nothing here decides anything: each function is one OpenSSL call (its man page is named) with
 //! its result made safe to use. Works with OpenSSL 3.0 and newer.
 
+pub mod conf;
 mod trust;
 
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -11,6 +12,7 @@ use std::ptr;
 
 use foreign_types::ForeignTypeRef;
 use openssl::nid::Nid;
+use openssl::ssl::SslRef;
 use openssl::x509::X509Ref;
 use openssl_sys as ffi;
 
@@ -33,6 +35,7 @@ mod raw {
             secbits: *mut c_int,
             flags: *mut u32,
         ) -> c_int;
+        pub(crate) fn SSL_group_to_name(s: *mut ffi::SSL, id: c_int) -> *const c_char;
         pub(crate) fn OSSL_PROVIDER_do_all(
             ctx: *mut ffi::OSSL_LIB_CTX,
             cb: Option<unsafe extern "C" fn(*mut ffi::OSSL_PROVIDER, *mut c_void) -> c_int>,
@@ -90,6 +93,24 @@ pub fn signature_security_bits(certificate: &X509Ref) -> Option<u32> {
         )
     };
     if known == 1 { u32::try_from(bits).ok() } else { None }
+}
+
+/// The group that the keys of a connection were exchanged in, as TLS names it, such as `x25519`;
+/// `None` if there was none (`SSL_get_negotiated_group(3)`, a macro, and `SSL_group_to_name(3)`).
+pub fn negotiated_group(ssl: &SslRef) -> Option<String> {
+    const SSL_CTRL_GET_NEGOTIATED_GROUP: c_int = 134;
+    // SAFETY: the pointer comes from a live reference; this command takes no arguments and reads.
+    let id =
+        unsafe { ffi::SSL_ctrl(ssl.as_ptr(), SSL_CTRL_GET_NEGOTIATED_GROUP, 0, ptr::null_mut()) };
+    let id = c_int::try_from(id).ok().filter(|&id| id != 0)?;
+    // SAFETY: as above; the call only looks the number up.
+    let name = unsafe { raw::SSL_group_to_name(ssl.as_ptr(), id) };
+    if name.is_null() {
+        return None;
+    }
+    // SAFETY: a NUL-terminated string that lives as long as the connection's context.
+    let name = unsafe { CStr::from_ptr(name) };
+    Some(name.to_string_lossy().into_owned())
 }
 
 /// The names of the providers that are active in the default library context
