@@ -16,7 +16,7 @@ mod diagnose;
 mod identity;
 mod key;
 mod library;
-mod name;
+pub(crate) mod name;
 mod read;
 mod verify;
 

@@ -8,7 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use foreign_types::ForeignTypeRef;
-use openssl::x509::X509Ref;
+use openssl::ssl::SslRef;
+use openssl::stack::StackRef;
+use openssl::x509::{X509Name, X509Ref};
 use openssl_sys as ffi;
 
 mod raw {
@@ -31,6 +33,9 @@ mod raw {
         ) -> c_int;
         pub(crate) fn OSSL_PROVIDER_get0_name(prov: *const ffi::OSSL_PROVIDER) -> *const c_char;
         pub(crate) fn EVP_default_properties_is_fips_enabled(ctx: *mut ffi::OSSL_LIB_CTX) -> c_int;
+        pub(crate) fn SSL_get0_peer_CA_list(s: *const ffi::SSL) -> *const ffi::stack_st_X509_NAME;
+        pub(crate) fn SSL_get0_peername(s: *mut ffi::SSL) -> *const c_char;
+        pub(crate) fn OBJ_nid2sn(n: c_int) -> *const c_char;
     }
 }
 
@@ -59,6 +64,54 @@ pub fn signature_security_bits(certificate: &X509Ref) -> Option<u32> {
         )
     };
     if known == 1 { u32::try_from(bits).ok() } else { None }
+}
+
+/// The names of the CAs whose certificates the peer says it accepts (`SSL_get0_peer_CA_list(3)`);
+/// `None` if it has sent no list, which it does only when it asks for a certificate.
+pub fn peer_ca_list(ssl: &SslRef) -> Option<&StackRef<X509Name>> {
+    // SAFETY: the pointer comes from a live reference, and the call only reads.
+    let list = unsafe { raw::SSL_get0_peer_CA_list(ssl.as_ptr()) };
+    // SAFETY: not NULL. The list belongs to the connection and is replaced only by a further
+    // handshake, which needs it exclusively; the result borrows it for as long, and a shared
+    // reference changes nothing.
+    (!list.is_null()).then(|| unsafe { StackRef::from_ptr(list.cast_mut()) })
+}
+
+/// The name in the peer's certificate that matched the one verified (`SSL_get0_peername(3)`);
+/// `None` before that, and for addresses.
+pub fn matched_name(ssl: &SslRef) -> Option<String> {
+    // SAFETY: the pointer comes from a live reference; the call only reads, though its argument
+    // is not const. The string is NULL or NUL-terminated, belongs to the connection, and is copied
+    // before anybody can change that.
+    unsafe {
+        let name = raw::SSL_get0_peername(ssl.as_ptr());
+        (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
+    }
+}
+
+/// The group that the key exchange used (`SSL_get_negotiated_group(3)`); `None` if there was none.
+pub fn negotiated_group(ssl: &SslRef) -> Option<String> {
+    /// SSL_CTRL_GET_NEGOTIATED_GROUP, which the function of that name is a macro for.
+    const NEGOTIATED_GROUP: c_int = 134;
+    /// TLSEXT_nid_unknown: the group has no NID, and the other bits are its number in TLS.
+    const UNKNOWN: c_int = 0x0100_0000;
+    // SAFETY: the pointer comes from a live reference; this command takes no arguments and reads.
+    let nid = unsafe { ffi::SSL_ctrl(ssl.as_ptr(), NEGOTIATED_GROUP, 0, ptr::null_mut()) };
+    let nid = c_int::try_from(nid).ok().filter(|nid| *nid > 0)?;
+    match nid & !UNKNOWN {
+        0x11eb if nid & UNKNOWN != 0 => Some("SecP256r1MLKEM768".to_owned()),
+        0x11ec if nid & UNKNOWN != 0 => Some("X25519MLKEM768".to_owned()),
+        0x11ed if nid & UNKNOWN != 0 => Some("SecP384r1MLKEM1024".to_owned()),
+        number if nid & UNKNOWN != 0 => Some(format!("0x{number:04x}")),
+        nid => {
+            // SAFETY: any number may be asked for; the answer is NULL or a static string, or one
+            // of an object that nobody deletes.
+            let name = unsafe { raw::OBJ_nid2sn(nid) };
+            // SAFETY: not NULL, hence NUL-terminated.
+            (!name.is_null())
+                .then(|| unsafe { CStr::from_ptr(name).to_string_lossy().into_owned() })
+        }
+    }
 }
 
 /// The names of the providers that are active in the default library context
