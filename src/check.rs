@@ -12,8 +12,10 @@ mod settings;
 mod trust;
 mod wire;
 
+use std::error::Error as _;
+
 use crate::config::{Loaded, Settings};
-use crate::error::{Chain, Code, Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::tls::{CertificateInfo, Description, Generation, Library};
 use crate::transport::targets;
 
@@ -247,10 +249,28 @@ impl Check {
 
 /// An error with its sources, without id and remedy: these stand elsewhere.
 fn reason(error: &Error) -> String {
-    let text = Chain(error).to_string();
-    let text = text.strip_prefix(&error.id()).unwrap_or(&text).trim_start();
-    let remedy = format!("; do: {}", error.remedy());
-    text.strip_suffix(&remedy).unwrap_or(text).to_owned()
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let more = plain(&source.to_string());
+        // Some errors, OpenSSL's among them, print their source themselves.
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        next = source.source();
+    }
+    text
+}
+
+/// OpenSSL's reasons without number, function, file and line, which differ from build to build:
+/// `error:0A000418:SSL routines:ssl3_read_bytes:tlsv1 alert unknown ca:../ssl/x.c:1:…`.
+fn plain(text: &str) -> String {
+    let piece = |piece: &str| match piece.split(':').collect::<Vec<_>>().as_slice() {
+        ["error", _, _, _, reason, _, ..] => (*reason).to_owned(),
+        _ => piece.to_owned(),
+    };
+    text.split(", ").map(piece).collect::<Vec<_>>().join(", ")
 }
 
 /// `17 days left`, `ended 3 days ago`: whole days, so that the output changes once a day at most.

@@ -5,7 +5,7 @@
 use openssl::x509::X509;
 
 use super::{Check, Ours, TlsReport, trust};
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Fact};
 use crate::transport::Target;
 
 /// All that is known about one handshake.
@@ -40,24 +40,17 @@ pub(super) fn failure(evidence: &Evidence<'_>, error: &Error) -> Vec<Check> {
                 "let the backend offer TLS 1.2 or newer; {see} -tls1_2 shows whether it does"
             ))
         }
-        Code::NoCommonCipher => {
-            let check = Check::error(
-                "tls.cipher",
-                "both ends allow one cipher suite, group and signature algorithm",
-                error,
-            );
-            check.remedy(format!(
-                "compare CipherString, Ciphersuites, Groups and SignatureAlgorithms of the \
-                 openssl.cnf in force with what the backend offers; `openssl ciphers -v -s` lists \
-                 ours, and {see} shows whether any fits"
-            ))
-        }
+        Code::NoCommonCipher => cipher(evidence, error),
         Code::ClientCertificateRefused | Code::ClientCertificateMissing => {
             return vec![client_certificate(evidence.ours, evidence.seen, error)];
         }
         Code::AlpnMissing => alpn(evidence, error),
-        // A TLS 1.2 server may say no more than "handshake failure" when it misses a certificate.
-        Code::HandshakeRefused if asked(evidence) => {
+        // A server says no more than "handshake failure", alert 40, when nothing fits, and also,
+        // with TLS 1.2, when it misses a certificate: then it has shown its own before.
+        Code::HandshakeRefused if failure_alert(error) && evidence.chain.is_empty() => {
+            cipher(evidence, error)
+        }
+        Code::HandshakeRefused if failure_alert(error) && asked(evidence) => {
             return vec![client_certificate(evidence.ours, evidence.seen, error)];
         }
         Code::CertificateUntrusted
@@ -71,6 +64,20 @@ pub(super) fn failure(evidence: &Evidence<'_>, error: &Error) -> Vec<Check> {
             .remedy(format!("{}; {see} shows the handshake", error.remedy())),
     };
     vec![check]
+}
+
+fn cipher(evidence: &Evidence<'_>, error: &Error) -> Check {
+    let fact = "both ends allow one cipher suite, group and signature algorithm";
+    Check::error("tls.cipher", fact, error).remedy(format!(
+        "compare CipherString, Ciphersuites, Groups and SignatureAlgorithms of the openssl.cnf in \
+         force with what the backend offers; openssl ciphers -v -s lists ours, and openssl s_client \
+         -connect {} shows whether any fits",
+        evidence.target
+    ))
+}
+
+fn failure_alert(error: &Error) -> bool {
+    error.get(Fact::Found).is_some_and(|found| found.starts_with("alert 40 "))
 }
 
 /// The server asked for a certificate, and there was none to show.

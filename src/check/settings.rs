@@ -53,7 +53,7 @@ pub(super) fn checks(loaded: &Loaded, listener: Option<&Error>, depth: Depth) ->
 
 fn mode(mode: Mode, depth: Depth) -> Check {
     let value = format!("{} ({})", mode.name(), mode.reason());
-    let (id, fact) = ("settings.tls", "it is clear whether TLS protects the link");
+    let (id, fact) = ("settings.tls", "the settings say whether TLS protects the link");
     if depth == Depth::Tls && !mode.is_tls() {
         let error = Error::new(Code::TlsRequired).found("plaintext").expected("TLS to check");
         return Check::error(id, fact, &error);

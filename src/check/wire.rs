@@ -110,6 +110,7 @@ async fn secure(
     let checks = &mut report.checks;
     if finished {
         checks.push(handshake(&seen));
+        checks.extend(certificates::accepted(&evidence));
     }
     if let Err(error) = &outcome {
         checks.extend(explain::failure(&evidence, error));
@@ -117,7 +118,6 @@ async fn secure(
         return None;
     }
     checks.extend(explain::accepted_issuers(ours, &seen));
-    checks.extend(certificates::accepted(&evidence));
     let chosen = stream.ssl().selected_alpn_protocol().unwrap_or_default();
     let agreed = match alpn::agreed(target, chosen) {
         Ok(()) => {

@@ -98,7 +98,7 @@ fn lines(report: &Report, strict: bool, style: Style) -> String {
     let count = |level| report.checks().filter(|check| check.level == level).count();
     let _ = writeln!(
         text,
-        "\n{} errors, {} warnings, exit code {}",
+        "\nerrors: {}, warnings: {}, exit code: {}",
         count(Level::Error),
         count(Level::Warning),
         report.exit(strict)
