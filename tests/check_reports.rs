@@ -7,6 +7,7 @@ mod tls_client;
 use check_report::Report;
 use serde_json::Value;
 use skytls::config::{IdentitySource, Secret, Source};
+use skytls::pki::{Authority, Leaf, Profile, Validity};
 use skytls::server::{Collector, CollectorSettings, CollectorTls, Fault};
 use support::folder::Folder;
 use support::pki::{self, DAY, Set};
@@ -91,7 +92,10 @@ fn plaintext_to_a_server_of_tls() {
             .in_folder(folder.path())
             .env("SW_AGENT_COLLECTOR_BACKEND_SERVICES", address(&collector))
     };
-    Report::of(check(), folder.path()).golden("plaintext_to_tls").code(3);
+    // What exactly breaks first is a race; that it is explained is none.
+    let refused = Report::of(check(), folder.path());
+    assert_eq!(refused.code(3).mark("http2.greeting"), "error");
+    assert!(refused.finished.stdout.contains("the link is plaintext by the settings"));
     Report::of(check().arg("--tls-only"), folder.path()).golden("tls_only_plaintext").code(2);
 }
 
@@ -185,14 +189,17 @@ fn a_path_with_two_meanings() {
 
 #[test]
 fn an_own_certificate_that_has_ended() {
-    let set = pki::proper();
-    let ca = skytls::pki::Profile::new("test root").unwrap();
-    let ca = skytls::pki::Authority::new(&ca).unwrap();
-    let leaf = skytls::pki::Leaf::client("test agent").unwrap();
-    let leaf = leaf.valid(skytls::pki::Validity::relative(-9 * DAY, -2 * DAY - DAY / 2));
-    let own = ca.issue(&leaf).unwrap();
-    let set =
-        Set { client: own.chain_pem().to_owned(), client_key: own.key_pem().to_owned(), ..set };
+    let ca = Authority::new(&Profile::new("test root").unwrap()).unwrap();
+    let server = ca.issue(&Leaf::server(["localhost"]).unwrap()).unwrap();
+    let over = Validity::relative(-9 * DAY, -2 * DAY - DAY / 2);
+    let own = ca.issue(&Leaf::client("test agent").unwrap().valid(over)).unwrap();
+    let set = Set {
+        ca: ca.certificate_pem().to_owned(),
+        server: server.chain_pem().to_owned(),
+        server_key: server.key_pem().to_owned(),
+        client: own.chain_pem().to_owned(),
+        client_key: own.key_pem().to_owned(),
+    };
     let collector = collector(&set, |_| ());
     let agent = Agent::trusting(&set.ca).showing(&set);
     report(&agent, agent.check(address(&collector))).golden("own_expired").code(2);

@@ -51,7 +51,10 @@ pub(super) fn failure(evidence: &Evidence<'_>, error: &Error) -> Vec<Check> {
             cipher(evidence, error)
         }
         Code::HandshakeRefused if failure_alert(error) && asked(evidence) => {
-            return vec![client_certificate(evidence.ours, evidence.seen, error)];
+            let error = Error::new(Code::ClientCertificateMissing)
+                .peer(evidence.target)
+                .found("alert 40 (handshake_failure) after it asked for a certificate");
+            return vec![client_certificate(evidence.ours, evidence.seen, &error)];
         }
         Code::CertificateUntrusted
         | Code::CertificateExpired

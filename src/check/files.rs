@@ -146,7 +146,7 @@ fn dates(id: &str, fact: &str, certificate: &CertificateInfo, source: &str) -> C
     Check::warning(id, fact, value)
         .why(format!("it is valid until {}", certificate.not_after))
         .remedy(format!(
-            "renew it in time; openssl x509 -in {source} -noout -subject -enddate shows the dates"
+            "renew it; openssl x509 -in {source} -noout -subject -enddate shows the dates"
         ))
 }
 

@@ -38,10 +38,15 @@ pub(super) async fn checks(
             return vec![match seen {
                 Some(seen) if refused => explain::client_certificate(ours, seen, &error),
                 Some(_) => Check::error(id, fact, &error),
-                None => Check::error(id, fact, &error).also(
-                    "the link is plaintext by the settings: a backend that speaks TLS answers like \
-                     this",
-                ),
+                None => Check::error(id, fact, &error)
+                    .also(
+                        "the link is plaintext by the settings: a backend that speaks TLS answers \
+                         like this",
+                    )
+                    .remedy(
+                        "name a gRPC port; if the backend speaks TLS, put its CA at \
+                         agent.ssl_trusted_ca_path or set agent.force_tls=true",
+                    ),
             }];
         }
     };
@@ -109,7 +114,8 @@ fn verdict(answer: &Answer, ours: Ours<'_>) -> Vec<Check> {
         None => "no token is set",
     };
     let (token_fact, oap_fact) = ("the backend takes the token", "an OAP takes segments here");
-    let error = call_failed(format!("gRPC status {:?} {}", answer.code(), answer.message()));
+    let found = format!("gRPC status {:?} {}", answer.code(), answer.message());
+    let error = call_failed(found.trim_end());
     match answer.code() {
         Status::Ok => vec![
             Check::ok("oap.token", token_fact, token),

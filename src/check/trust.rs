@@ -101,7 +101,9 @@ fn weak(evidence: &Evidence<'_>, error: &Error) -> Check {
         "keys and signatures are strong enough for the security level",
         error,
     );
-    let all: Vec<String> = evidence.chain.iter().map(|one| strength(one)).collect();
+    let mut all: Vec<String> = evidence.chain.iter().map(|one| strength(one)).collect();
+    // Some servers send their own certificate twice.
+    all.dedup();
     check.why(format!("{}: {}", evidence.seen.verify_text, all.join("; "))).remedy(
         "re-issue it with a strong key and SHA-256: openssl req -new -newkey ec -pkeyopt \
              ec_paramgen_curve:P-256 -sha256; skytls does not lower SECLEVEL",

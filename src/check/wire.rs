@@ -2,15 +2,14 @@
 //!
 //! Each step is a dialling layer of the transport; the first that fails ends the way.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use openssl::ssl::SslRef;
 use openssl::x509::X509;
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower::ServiceExt;
@@ -26,7 +25,8 @@ use crate::transport::tls::{Attempt, attempt};
 use crate::transport::{Io, Protection, Target, alpn};
 
 /// With TLS 1.3 a server refuses a client's certificate, or the lack of one, after the handshake.
-/// So long an alert is waited for when nothing else is: more when a certificate is at stake.
+/// So long its first word is waited for: longer when a certificate is at stake. Whoever writes before
+/// may have the alert swept away by a reset. A server of HTTP/2 speaks at once.
 const ALERT: Duration = Duration::from_millis(300);
 const ALERT_ON_IDENTITY: Duration = Duration::from_secs(1);
 
@@ -97,7 +97,7 @@ async fn secure(
         }
     };
     let finished = outcome.is_ok();
-    if finished && depth == Depth::Tls && stream.ssl().version_str() == "TLSv1.3" {
+    if finished && stream.ssl().version_str() == "TLSv1.3" {
         let at_stake = role.identity || ossl_ext::peer_ca_list(stream.ssl()).is_some();
         let limit = if at_stake { ALERT_ON_IDENTITY } else { ALERT };
         if let Ok(Some(error)) = timeout(limit, alert(&mut stream, &role)).await {
@@ -109,6 +109,7 @@ async fn secure(
     let evidence = explain::Evidence { target, ours, seen: &seen, chain: &chain, name: &role.name };
     let checks = &mut report.checks;
     if finished {
+        checks.push(names(target, protection));
         checks.push(handshake(&seen));
         checks.extend(certificates::accepted(&evidence));
     }
@@ -134,27 +135,31 @@ async fn secure(
     agreed.then(|| Io::tls(stream, role))
 }
 
+/// The names that are easily mixed up.
+fn names(target: &Target, protection: &Protection) -> Check {
+    let value = format!(
+        "verified {}, SNI {}, authority {}",
+        protection.name.verified(),
+        protection.name.sni().unwrap_or("none"),
+        target.authority
+    );
+    Check::ok("tls.names", "the names are those meant", value)
+}
+
 fn handshake(seen: &TlsReport) -> Check {
     let parts = [&seen.protocol, &seen.cipher, &seen.group];
     let value: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
     Check::ok("tls.handshake", "the TLS handshake succeeds", value.join(", "))
 }
 
-/// Waits for what the peer has to say; an end or data is no refusal.
+/// Waits for what the peer has to say, and leaves it unread; an end or data is no refusal.
 async fn alert(
     stream: &mut tokio_openssl::SslStream<TcpStream>,
     role: &crate::tls::Role,
 ) -> Option<Error> {
     let mut room = [0; 1];
-    std::future::poll_fn(|cx| {
-        let mut buffer = ReadBuf::new(&mut room);
-        match Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(())) => Poll::Ready(None),
-            Poll::Ready(Err(error)) => Poll::Ready(later_failure(&error, role)),
-        }
-    })
-    .await
+    let heard = std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_peek(cx, &mut room)).await;
+    later_failure(&heard.err()?.into_io_error().unwrap_or_else(io::Error::other), role)
 }
 
 fn presented(ssl: &SslRef) -> Vec<X509> {
