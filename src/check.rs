@@ -56,6 +56,8 @@ pub(crate) struct TlsReport {
     pub(crate) chain: Vec<CertificateInfo>,
     /// The CAs whose client certificates the backend says it accepts.
     pub(crate) client_ca_names: Vec<String>,
+    /// Whether the client certificate was asked for and shown.
+    identity_shown: bool,
 }
 
 /// One fact.

@@ -74,21 +74,38 @@ fn no_common_version() {
 }
 
 #[test]
-fn no_common_cipher() {
+fn no_common_cipher_group_or_signature_algorithm() {
     let set = pki::proper();
-    let cipher = "ECDHE-ECDSA-AES128-GCM-SHA256";
-    let server = plain_server(&set.write()).flag("-tls1_2").option("-cipher", cipher).listen();
+    let files = set.write();
+    let rows: [(&[&str], &str, &str); 3] = [
+        (
+            &["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"],
+            "CipherString = ECDHE-ECDSA-AES256-GCM-SHA384",
+            "no_common_cipher",
+        ),
+        (&["-groups", "P-521"], "Groups = X25519", "no_common_group"),
+        (&[], "SignatureAlgorithms = RSA-PSS+SHA256", "no_common_signature_algorithm"),
+    ];
+    for (options, policy, name) in rows {
+        let server = options.iter().fold(plain_server(&files), |server, word| server.flag(word));
+        let server = server.listen();
+        let agent = Agent::trusting(&set.ca);
+        let cnf = "openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\n";
+        agent.folder.replace("openssl.cnf", format!("{cnf}{policy}\n"), 0o644);
+        let check = agent
+            .check(format!("localhost:{}", server.port()))
+            .env("OPENSSL_CONF", agent.folder.join("openssl.cnf"));
+        Report::of(check, agent.folder.path()).golden(name).code(4);
+    }
+}
+
+#[test]
+fn a_server_that_renegotiates_the_old_way() {
+    let set = pki::proper();
+    let peer = peers::Peer::legacy_renegotiation();
     let agent = Agent::trusting(&set.ca);
-    agent.folder.replace(
-        "openssl.cnf",
-        "openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\n\
-         CipherString = ECDHE-ECDSA-AES256-GCM-SHA384\n",
-        0o644,
-    );
-    let check = agent
-        .check(format!("localhost:{}", server.port()))
-        .env("OPENSSL_CONF", agent.folder.join("openssl.cnf"));
-    Report::of(check, agent.folder.path()).golden("no_common_cipher").code(4);
+    let check = agent.check(format!("localhost:{}", peer.port()));
+    Report::of(check, agent.folder.path()).golden("legacy_renegotiation").code(4);
 }
 
 // === the server's certificate ===
@@ -197,6 +214,17 @@ fn a_client_certificate_that_is_demanded() {
         check(&agent, &demanding()).golden(name).code(4);
         let report = tls_only(&agent, &demanding());
         assert_eq!(report.code(4).mark("tls.client_certificate"), "error");
+    }
+}
+
+/// As OAP's core server, which is not its sharing server.
+#[test]
+fn a_client_certificate_that_nobody_asks_for() {
+    let set = pki::proper();
+    let agent = Agent::trusting(&set.ca).showing(&set);
+    for version in ["-tls1_2", "-tls1_3"] {
+        let server = h2_server(&set.write()).flag(version).listen();
+        tls_only(&agent, &server).golden("client_not_asked").code(0);
     }
 }
 

@@ -4,7 +4,7 @@
 
 use openssl::x509::X509;
 
-use super::{Check, Ours, TlsReport, trust};
+use super::{Check, Ours, TlsReport, reason, trust};
 use crate::error::{Code, Error, Fact};
 use crate::transport::Target;
 
@@ -63,6 +63,13 @@ pub(super) fn failure(evidence: &Evidence<'_>, error: &Error) -> Vec<Check> {
         | Code::SelfSigned
         | Code::CertificateWeak
         | Code::CertificateRefused => return trust::refused(evidence, error),
+        Code::HandshakeFailed if reason(error).contains("legacy renegotiation") => {
+            Check::error("tls.renegotiation", "the backend renegotiates safely (RFC 5746)", error)
+                .remedy(
+                    "update the backend's TLS: it is open to an attack of 2009; until then, and at \
+                     that risk, Options = UnsafeLegacyServerConnect in openssl.cnf lets it pass",
+                )
+        }
         _ => Check::error("tls.handshake", "the TLS handshake succeeds", error)
             .remedy(format!("{}; {see} shows the handshake", error.remedy())),
     };
@@ -168,6 +175,24 @@ pub(super) fn accepted_issuers(ours: Ours<'_>, seen: &TlsReport) -> Option<Check
         Check::warning(id, fact, value)
             .why(format!("our chain is issued by {}", issuers.join(", ")))
             .remedy("use a client certificate of one of these CAs"),
+    )
+}
+
+/// What became of our certificate, if there is one.
+pub(super) fn identity(ours: Ours<'_>, seen: &TlsReport) -> Option<Check> {
+    let leaf = ours.description.chain.first()?;
+    if seen.identity_shown {
+        return Some(Check::ok("tls.client_certificate", CLIENT_FACT, leaf.subject.as_str()));
+    }
+    let check = Check::warning("tls.client_certificate", CLIENT_FACT, "it was not asked for");
+    Some(
+        check
+            .why("mutual TLS is set up at this end, but this port does not ask for a certificate")
+            .remedy(
+                "name the port of OAP's sharing server (SW_RECEIVER_GRPC_PORT), which alone can \
+                 demand client certificates, and set SW_RECEIVER_GRPC_SSL_TRUSTED_CAS_PATH there; or \
+                 do without agent.ssl_cert_chain_path and agent.ssl_key_path",
+            ),
     )
 }
 

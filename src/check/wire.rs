@@ -119,6 +119,7 @@ async fn secure(
         return None;
     }
     checks.extend(explain::accepted_issuers(ours, &seen));
+    checks.extend(explain::identity(ours, &seen));
     let chosen = stream.ssl().selected_alpn_protocol().unwrap_or_default();
     let agreed = match alpn::agreed(target, chosen) {
         Ok(()) => {
@@ -184,5 +185,6 @@ fn observe(ssl: &SslRef, chain: &[X509], name: &str, finished: bool) -> TlsRepor
             .then(|| ossl_ext::matched_name(ssl).unwrap_or_else(|| name.to_owned())),
         chain: chain.iter().map(|certificate| CertificateInfo::of(certificate)).collect(),
         client_ca_names: names.into_iter().flatten().map(one_line).collect(),
+        identity_shown: ossl_ext::has_signed(ssl),
     }
 }

@@ -35,6 +35,7 @@ mod raw {
         pub(crate) fn EVP_default_properties_is_fips_enabled(ctx: *mut ffi::OSSL_LIB_CTX) -> c_int;
         pub(crate) fn SSL_get0_peer_CA_list(s: *const ffi::SSL) -> *const ffi::stack_st_X509_NAME;
         pub(crate) fn SSL_get0_peername(s: *mut ffi::SSL) -> *const c_char;
+        pub(crate) fn SSL_get_signature_type_nid(s: *const ffi::SSL, pnid: *mut c_int) -> c_int;
         pub(crate) fn OBJ_nid2sn(n: c_int) -> *const c_char;
     }
 }
@@ -87,6 +88,15 @@ pub fn matched_name(ssl: &SslRef) -> Option<String> {
         let name = raw::SSL_get0_peername(ssl.as_ptr());
         (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
     }
+}
+
+/// Whether this end has signed in the handshake (`SSL_get_signature_type_nid(3)`): a client does so
+/// exactly when it has shown a certificate of its own.
+pub fn has_signed(ssl: &SslRef) -> bool {
+    let mut nid: c_int = 0;
+    // SAFETY: the pointer comes from a live reference, the call only reads, and the out-pointer
+    // points at a local that outlives it.
+    unsafe { raw::SSL_get_signature_type_nid(ssl.as_ptr(), &raw mut nid) == 1 }
 }
 
 /// The group that the key exchange used (`SSL_get_negotiated_group(3)`); `None` if there was none.
