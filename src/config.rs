@@ -18,8 +18,10 @@ mod reference;
 mod settings;
 #[cfg(test)]
 mod testing;
+mod trust;
 mod value;
 
+pub(crate) use backend::reached;
 pub use effective::{Effective, Entry, MASK, Origin, Unused, Warning, WarningKind};
 pub use keys::{Family, Key, Status};
 pub use load::{Loaded, Loader};

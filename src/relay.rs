@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::config::Settings;
+use crate::config::{Settings, reached};
 use crate::error::{Code, Error, Result};
 use crate::transport::Transport;
 use crate::uplink::Uplink;
@@ -119,7 +119,7 @@ fn refuse_itself(settings: &Settings, listening: &[SocketAddr]) -> Result<()> {
             continue;
         };
         for address in found {
-            if listening.contains(&address) {
+            if listening.iter().any(|own| same_place(own, &address)) {
                 return Err(Error::new(Code::BackendIsListener)
                     .key("collector.backend_service")
                     .found(backend)
@@ -128,4 +128,8 @@ fn refuse_itself(settings: &Settings, listening: &[SocketAddr]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn same_place(one: &SocketAddr, other: &SocketAddr) -> bool {
+    one.port() == other.port() && reached(one.ip()) == reached(other.ip())
 }

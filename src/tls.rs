@@ -9,30 +9,40 @@
 //! of the crate's inside the builder, so that what leaves this room is still a real
 //! [`SslConnector`].
 
+mod archive;
 mod certificates;
 mod contents;
 mod context;
 mod diagnose;
+mod folder;
 mod identity;
 mod key;
 mod library;
 pub(crate) mod name;
+mod order;
 mod read;
+mod revocation;
+mod staple;
 mod verify;
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::path::Path;
 
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::ssl::SslConnector;
 use openssl::x509::{X509, X509Ref};
 
-use crate::config::{Secret, TlsSettings};
+use crate::config::{Secret, Source, TlsSettings};
 use crate::error::{Code, Error, Result};
+
+use certificates::Purpose;
 
 pub use diagnose::{Role, handshake_failure, later_failure};
 pub use identity::Identity;
 pub use library::Library;
 pub use name::PeerName;
+pub use revocation::CrlInfo;
 pub use verify::{Verifier, Witness};
 
 pub(crate) use context::ALPN_H2;
@@ -57,6 +67,10 @@ pub struct Description {
     pub identity_source: Option<String>,
     /// The client's chain, leaf first.
     pub chain: Vec<CertificateInfo>,
+    /// Where the revocation lists came from; empty when revocation is not checked.
+    pub crl_source: Option<String>,
+    /// The revocation lists.
+    pub crls: Vec<CrlInfo>,
     /// What is worth a warning: expired certificates, a repaired order.
     pub warnings: Vec<String>,
 }
@@ -91,12 +105,23 @@ impl Generation {
     /// process must be able to wait for the renewed one.
     pub fn load(settings: &TlsSettings) -> Result<Self> {
         let mut description = Description::default();
-        let anchors = match &settings.ca {
+        let anchors = match settings.ca.as_ref().filter(|_| settings.trust.has_ca()) {
             Some(source) => {
-                let anchors = certificates::load(source, "agent.ssl_trusted_ca_path")?;
+                let key = "agent.ssl_trusted_ca_path";
+                let anchors = certificates::load(source, key, Purpose::Anchors)?;
                 description.ca_source = Some(source.to_string());
                 description.note_anchors(&anchors);
                 anchors
+            }
+            None => Vec::new(),
+        };
+        let lists = match &settings.crl {
+            Some(source) => {
+                let revocation::Lists { lists, warnings } = revocation::load(source)?;
+                description.crl_source = Some(source.to_string());
+                description.crls = lists.iter().map(|list| CrlInfo::of(list)).collect();
+                description.warnings.extend(warnings);
+                lists
             }
             None => Vec::new(),
         };
@@ -109,17 +134,15 @@ impl Generation {
             }
             None => None,
         };
-        let trust =
-            if settings.ca.is_some() { context::Trust::Anchors } else { context::Trust::System };
-        let verifier =
-            Verifier::new(&anchors, settings.same_name_issuer && trust == context::Trust::Anchors);
-        let connector = context::connector(
-            trust,
-            &anchors,
-            identity.as_ref(),
-            &verifier,
-            settings.partial_chain,
-        )?;
+        // In a folder, an anchor is found by its name anyway: the rule is for the documented file.
+        let is_file = !settings.ca.as_ref().and_then(Source::path).is_some_and(Path::is_dir);
+        let verifier = Verifier::new(&anchors, settings.same_name_rule() && is_file, lists);
+        let connector = context::connector(&context::Parts {
+            settings,
+            anchors: &anchors,
+            identity: identity.as_ref(),
+            verifier: &verifier,
+        })?;
         Ok(Self { connector, verifier, description })
     }
 
@@ -150,6 +173,16 @@ impl fmt::Debug for Generation {
 impl Description {
     fn note_anchors(&mut self, anchors: &[X509]) {
         self.ca = anchors.iter().map(|certificate| CertificateInfo::of(certificate)).collect();
+        for info in
+            anchors.iter().filter(|x| ossl_ext::rejects_servers(x)).map(|x| CertificateInfo::of(x))
+        {
+            self.warnings.push(format!(
+                "{} holds {}, whose own trust settings exclude servers: it is not an anchor; do: \
+                 openssl x509 -in FILE -addtrust serverAuth -trustout, if it should be one",
+                self.ca_source.as_deref().unwrap_or_default(),
+                info.subject
+            ));
+        }
         for info in &self.ca {
             if info.days_left < 0 {
                 let error = Error::new(Code::CaExpired).found(info.validity());
@@ -160,13 +193,11 @@ impl Description {
 
     fn note_identity(&mut self, identity: &Identity) {
         self.chain = identity.certificates().map(CertificateInfo::of).collect();
-        if let Some(note) = identity.order_note() {
-            self.warnings.push(note.to_owned());
-        }
+        self.warnings.extend_from_slice(identity.notes());
         let Some(leaf) = self.chain.first() else { return };
-        let code = if before_now(identity.leaf().not_after()) != Some(false) {
+        let code = if is_over(identity.leaf().not_after()) {
             Code::OwnExpired
-        } else if before_now(identity.leaf().not_before()) != Some(true) {
+        } else if is_early(identity.leaf().not_before()) {
             Code::OwnNotYetValid
         } else {
             return;
@@ -204,10 +235,20 @@ fn warning(error: Error, source: Option<&str>, subject: &str) -> String {
     crate::error::Chain(&error).to_string()
 }
 
-/// Whether a point in time lies before now; `None` for one that cannot be read.
-fn before_now(time: &Asn1TimeRef) -> Option<bool> {
+/// How a point in time lies to now; `None` for one that cannot be read.
+fn to_now(time: &Asn1TimeRef) -> Option<Ordering> {
     let now = Asn1Time::days_from_now(0).ok()?;
-    time.compare(&now).ok().map(|order| order.is_lt())
+    time.compare(&now).ok()
+}
+
+/// Whether a notAfter has passed. One that cannot be read counts as passed.
+fn is_over(not_after: &Asn1TimeRef) -> bool {
+    to_now(not_after).is_none_or(Ordering::is_lt)
+}
+
+/// Whether a notBefore is still to come. One that cannot be read counts as to come.
+fn is_early(not_before: &Asn1TimeRef) -> bool {
+    to_now(not_before).is_none_or(Ordering::is_gt)
 }
 
 /// Whole days until a point in time, negative once it has passed.

@@ -38,7 +38,6 @@ use tokio::sync::Semaphore;
 use crate::config::{BufferSettings, OnFull};
 use crate::error::{Code, Error, Result};
 use crate::protocol::frame::Message;
-use crate::protocol::{Method, Sticky};
 use crate::transport::Transport;
 
 pub use envelope::{Envelope, Metadata, Passport};
@@ -46,7 +45,7 @@ pub use ledger::{Account, DropReason, Dropped, Snapshot};
 
 use lane::{Lane, LaneKey, Record};
 use ledger::Ledger;
-use sticky::Context;
+use sticky::{Bearing, Company, Context};
 
 /// Takes records in and delivers them. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -59,7 +58,8 @@ pub struct Reporter {
     uplink: Uplink,
     passport: Arc<Passport>,
     context: Context,
-    lane: Option<Arc<Lane>>,
+    /// The lane in use, and for whom it is.
+    lane: Option<(Arc<Lane>, Company)>,
 }
 
 /// How a reporter treats a full queue.
@@ -163,15 +163,14 @@ impl Uplink {
         self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The lane for a passport and head, made and staffed if need be, with one more user.
-    fn lane(&self, passport: &Arc<Passport>, head: &[u8]) -> Arc<Lane> {
-        let shared = shareable(passport.method);
-        if !shared {
+    /// The lane for such company, made and staffed if need be, with one more user.
+    fn lane(&self, passport: &Arc<Passport>, company: &Company) -> Arc<Lane> {
+        let Company::Head(head) = company else {
             let lane = Arc::new(Lane::new(passport.clone(), None));
             self.staff(&lane);
             return lane;
-        }
-        let key = LaneKey { passport: passport.clone(), head: head.to_vec() };
+        };
+        let key = LaneKey { passport: passport.clone(), head: head.clone() };
         let mut lanes = self.lanes();
         if let Some(lane) = lanes.get(&key) {
             lane.join();
@@ -202,11 +201,6 @@ impl Uplink {
     }
 }
 
-/// Whether several streams of a method may be joined to one.
-fn shareable(method: &Method) -> bool {
-    matches!(method.sticky, Sticky::None | Sticky::Head(_))
-}
-
 // === impl Reporter ===
 
 impl Reporter {
@@ -235,9 +229,10 @@ impl Reporter {
         let ledger = self.uplink.0.ledger.clone();
         let mut id = ledger.try_admit(kind, message.data.len())?;
         if id.is_none() && self.uplink.0.settings.on_full == OnFull::DropOldest {
-            // Room is made in this record's own lane first: it holds the oldest of its like.
-            let lane = self.lane(&message);
-            while id.is_none() && lane.drop_oldest(&ledger) {
+            // Room is made in this stream's own lane first: it holds the oldest of its like.
+            while id.is_none()
+                && self.lane.as_ref().is_some_and(|(lane, _)| lane.drop_oldest(&ledger))
+            {
                 id = ledger.try_admit(kind, message.data.len())?;
             }
         }
@@ -250,23 +245,29 @@ impl Reporter {
     }
 
     fn queue(&mut self, id: u64, message: Message) {
-        let prefix = self.context.pass(&message, self.passport.encoding());
-        let lane = self.lane(&message).clone();
-        lane.push(Record { id, message, prefix });
+        let Bearing { prefix, company } = self.context.pass(&message, self.passport.encoding());
+        self.lane_for(company).push(Record { id, message, prefix });
     }
 
-    fn lane(&mut self, first: &Message) -> &Arc<Lane> {
-        let head = match self.lane {
-            Some(_) => Vec::new(),
-            None => self.context.head_of(first, self.passport.encoding()),
-        };
-        self.lane.get_or_insert_with(|| self.uplink.lane(&self.passport, &head))
+    /// The lane for a message of such company; a stream may change it from message to message.
+    fn lane_for(&mut self, company: Company) -> &Lane {
+        let current = self.lane.take().filter(|(lane, theirs)| {
+            let stays = *theirs == company;
+            if !stays {
+                lane.leave();
+            }
+            stays
+        });
+        let (lane, _) = self.lane.insert(
+            current.unwrap_or_else(|| (self.uplink.lane(&self.passport, &company), company)),
+        );
+        lane
     }
 }
 
 impl Drop for Reporter {
     fn drop(&mut self) {
-        if let Some(lane) = &self.lane {
+        if let Some((lane, _)) = &self.lane {
             lane.leave();
         }
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod grpc_client;
+mod support;
 
 use std::pin::Pin;
 use std::process::{Command, Stdio};
@@ -186,12 +187,12 @@ async fn openssl_s_client_agrees() {
     let collector = start(pki.mutual()).await.unwrap();
     let address = collector.address().to_string();
     let s_client = |args: &'static str| {
-        let mut command = Command::new("openssl");
+        let mut command = Command::new(support::command::openssl());
         command.args(["s_client", "-connect", &address, "-no_ign_eof"]).args(args.split(' '));
         command.current_dir(folder.path()).stdin(Stdio::null());
         async move {
             let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap();
-            let output = output.expect("this test needs the openssl program");
+            let output = output.expect("the openssl command");
             let text = [output.stdout, output.stderr].concat();
             (output.status.success(), String::from_utf8_lossy(&text).into_owned())
         }

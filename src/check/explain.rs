@@ -62,6 +62,9 @@ pub(super) fn failure(evidence: &Evidence<'_>, error: &Error) -> Vec<Check> {
         | Code::NameMismatch
         | Code::SelfSigned
         | Code::CertificateWeak
+        | Code::CertificateRevoked
+        | Code::RevocationUnknown
+        | Code::OcspRefused
         | Code::CertificateRefused => return trust::refused(evidence, error),
         Code::HandshakeFailed if reason(error).contains("legacy renegotiation") => {
             Check::error("tls.renegotiation", "the backend renegotiates safely (RFC 5746)", error)

@@ -76,14 +76,14 @@ pub(super) fn refused(error: &Error) -> Check {
 /// What was loaded.
 pub(super) fn material(tls: &TlsSettings, description: &Description) -> Vec<Check> {
     let mut checks = Vec::new();
-    let fact = "there is a CA to trust";
-    checks.push(match &description.ca_source {
-        Some(source) => {
-            let value = format!("{} of {source}", count(description.ca.len()));
-            Check::ok("files.ca", fact, value)
-        }
-        None => Check::ok("files.ca", fact, "the system's trust store"),
-    });
+    let mut trusted: Vec<String> = Vec::new();
+    if let Some(source) = &description.ca_source {
+        trusted.push(format!("{} of {source}", count(description.ca.len())));
+    }
+    if tls.trust.has_system() {
+        trusted.push("the system's trust store".to_owned());
+    }
+    checks.push(Check::ok("files.ca", "there is a CA to trust", trusted.join(" or ")));
     for ca in &description.ca {
         let source = description.ca_source.as_deref().unwrap_or_default();
         checks.push(dates("files.ca_dates", "the CA certificate is within its dates", ca, source));
@@ -111,6 +111,11 @@ pub(super) fn material(tls: &TlsSettings, description: &Description) -> Vec<Chec
             });
         }
     }
+    for list in &description.crls {
+        let left = list.days_left.map_or_else(|| "without end".to_owned(), days);
+        let value = format!("{}, {} revoked, {left}", list.issuer, list.revoked);
+        checks.push(Check::ok("files.crl", "the revocation list is within its dates", value));
+    }
     // Dates have lines of their own.
     let dated = [Code::CaExpired, Code::OwnExpired, Code::OwnNotYetValid].map(Code::id);
     for warning in &description.warnings {
@@ -119,11 +124,11 @@ pub(super) fn material(tls: &TlsSettings, description: &Description) -> Vec<Chec
                 Some((why, remedy)) => (why, remedy),
                 None => (warning.as_str(), "nothing needs to be done: it works as it is"),
             };
-            checks.push(
-                Check::warning("files.notice", "the files need no repair", "repaired or noted")
-                    .why(why)
-                    .remedy(remedy),
-            );
+            let (id, fact) = match warning.starts_with(&Code::CrlOutdated.id()) {
+                true => ("files.crl_dates", "the next revocation list is there in time"),
+                false => ("files.notice", "the files need no repair"),
+            };
+            checks.push(Check::warning(id, fact, "see below").why(why).remedy(remedy));
         }
     }
     checks

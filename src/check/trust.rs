@@ -23,6 +23,13 @@ pub(super) fn refused(evidence: &Evidence<'_>, error: &Error) -> Vec<Check> {
         Code::CertificateWeak => weak(evidence, error),
         Code::CertificateRefused if code == INVALID_PURPOSE => purpose(evidence, error),
         Code::CertificateUntrusted | Code::SelfSigned => untrusted(evidence, error),
+        Code::CertificateRevoked | Code::RevocationUnknown => {
+            let fact = "no certificate of the chain has been revoked";
+            Check::error("certificate.revocation", fact, error)
+        }
+        Code::OcspRefused => {
+            Check::error("certificate.ocsp", "the backend's OCSP answer holds", error)
+        }
         _ => Check::error("certificate.accepted", "OpenSSL accepts the certificate", error)
             .remedy(format!("see OpenSSL's reason; {}", show(evidence))),
     };

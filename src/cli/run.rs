@@ -36,7 +36,7 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<()> {
         Relay::start(&settings, engine.uplink().clone(), engine.transport().clone(), &handle)?;
     announce(&settings, &engine);
     // The handlers stand before anybody is told that the relay is ready.
-    let signals = handle.block_on(async { Signals::new() })?;
+    let mut signals = handle.block_on(async { Signals::new() })?;
     for address in relay.addresses() {
         out::listening(*address);
     }
@@ -45,8 +45,20 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<()> {
     let deadline = Instant::now() + limit;
     log::info!("stopping: calls under way and records get {limit:?}");
     // An agent that never ends its stream must not take all the time from the delivery.
-    handle.block_on(relay.drain(limit / 2));
-    finish(engine, deadline.saturating_duration_since(Instant::now()))
+    let impatient = handle.block_on(async {
+        let drain = async {
+            relay.drain(limit / 2).await;
+            engine.uplink().flush(deadline.saturating_duration_since(Instant::now())).await;
+        };
+        tokio::select! {
+            () = drain => false,
+            () = signals.stop() => true,
+        }
+    });
+    if impatient {
+        log::warn!("a second signal: stopping at once");
+    }
+    finish(engine)
 }
 
 fn announce(settings: &Settings, engine: &Engine) {
@@ -64,13 +76,17 @@ fn announce(settings: &Settings, engine: &Engine) {
                 );
             }
         }
+        for list in &description.crls {
+            let next = list.next_update.as_deref().unwrap_or("never");
+            log::info!("revocation list of {}, next update {next}", list.issuer);
+        }
     }
 }
 
-/// Delivers what is pending and says what became of everything.
-fn finish(engine: Engine, limit: Duration) -> Result<()> {
+/// Stops and says what became of everything.
+fn finish(engine: Engine) -> Result<()> {
     let uplink = engine.uplink().clone();
-    let left = engine.stop(limit);
+    let left = engine.stop(Duration::ZERO);
     let Snapshot { total, .. } = uplink.books();
     log::info!(
         "accepted {}, acknowledged {}, dropped {}, refused {}, possibly duplicated {}",
@@ -108,7 +124,7 @@ impl Signals {
         })
     }
 
-    async fn stop(mut self) {
+    async fn stop(&mut self) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
@@ -124,7 +140,7 @@ impl Signals {
 /// Waits for SIGTERM or SIGINT.
 pub(super) async fn stop_signal() {
     match Signals::new() {
-        Ok(signals) => signals.stop().await,
+        Ok(mut signals) => signals.stop().await,
         // Without handlers the signals end the process by themselves.
         Err(_) => std::future::pending().await,
     }

@@ -95,6 +95,7 @@ impl Assembly {
 
     fn tls(&mut self) -> Result<TlsSettings> {
         let ca = self.ca()?;
+        let trust = self.trust(ca.is_some())?;
         let other = Key::ALL
             .iter()
             .find(|&&key| key.needs_tls() && self.value(key).text != key.default_text());
@@ -116,6 +117,11 @@ impl Assembly {
             sni: self.text(Key::Sni),
             same_name_issuer: self.value(Key::SameNameIssuer).text == "auto",
             partial_chain: self.value(Key::PartialChain).text == "auto",
+            trust,
+            crl: self.crl()?,
+            ocsp: self.ocsp(),
+            strict: self.flag(Key::Strict)?,
+            verify_depth: self.verify_depth()?,
         })
     }
 
@@ -137,23 +143,6 @@ impl Assembly {
                 .found(format_args!("no CA file at {}", self.default_ca().display()))
                 .expected("a CA file there, or agent.force_tls=true"),
         }
-    }
-
-    /// The CA file. Only the built-in default may be absent; the line of SkyWalking's shipped file
-    /// says just that default again.
-    fn ca(&self) -> Result<Option<Source>> {
-        let value = self.value(Key::TrustedCaPath);
-        let from_file =
-            matches!(&value.origin, Origin::File { environment, .. } if environment.is_empty());
-        if !value.set || (from_file && value.text == Key::TrustedCaPath.default_text()) {
-            let path = self.default_ca();
-            return Ok((!paths::is_absent(&self.folder, &path)).then_some(Source::File(path)));
-        }
-        self.source(Key::TrustedCaPath).map(Some)
-    }
-
-    fn default_ca(&self) -> PathBuf {
-        paths::join(&self.folder, Key::TrustedCaPath.default_text())
     }
 
     fn identity(&mut self) -> Result<Option<IdentitySource>> {
@@ -185,7 +174,7 @@ impl Assembly {
     }
 
     /// The file that a set path means.
-    fn source(&self, key: Key) -> Result<Source> {
+    pub(super) fn source(&self, key: Key) -> Result<Source> {
         let value = self.value(key);
         if let Some(scheme) = paths::uri_scheme(&self.folder, &value.text) {
             // Only the scheme: a URI may carry a PIN.
@@ -335,6 +324,7 @@ impl Assembly {
                 Key::TrustedCaPath => settings.tls.ca.as_ref(),
                 Key::CertChainPath => identity.map(|identity| &identity.chain),
                 Key::KeyPath => identity.map(|identity| &identity.key),
+                Key::CrlPath => settings.tls.crl.as_ref(),
                 _ => None,
             };
             source.and_then(Source::path).map(Path::to_owned)
@@ -354,7 +344,7 @@ impl Assembly {
         self.values.iter().map(entry).collect()
     }
 
-    fn value(&self, key: Key) -> &Value {
+    pub(super) fn value(&self, key: Key) -> &Value {
         &self.values[key as usize]
     }
 
@@ -367,7 +357,7 @@ impl Assembly {
         value::flag(&value.text).map_err(|fault| value.fault(fault))
     }
 
-    fn number(&self, key: Key) -> Result<u64> {
+    pub(super) fn number(&self, key: Key) -> Result<u64> {
         let value = self.value(key);
         value::number(key.kind(), &value.text).map_err(|fault| value.fault(fault))
     }

@@ -162,11 +162,11 @@ impl Backend {
     /// Whether this is literally one of the loopback addresses listened on.
     pub(super) fn is_one_of(&self, listen: &[ListenAddress]) -> bool {
         let Self::Tcp { host, port } = self else { return false };
-        let ip = host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+        let ip = host.parse::<IpAddr>().ok().map(reached);
         let [v4, v6] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
         listen.iter().any(|address| {
             let (theirs, their_port) = match address {
-                ListenAddress::Ip(address) => (Some(address.ip().to_canonical()), address.port()),
+                ListenAddress::Ip(address) => (Some(reached(address.ip())), address.port()),
                 ListenAddress::Localhost(port) => (None, *port),
             };
             their_port == *port
@@ -177,6 +177,15 @@ impl Backend {
                     (None, None) => is_localhost(host),
                 }
         })
+    }
+}
+
+/// Where a connection to an address ends up: one to `0.0.0.0` or `::` stays on this machine.
+pub(crate) fn reached(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
     }
 }
 

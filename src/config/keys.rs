@@ -89,11 +89,11 @@ keys! {
         ForceTls = "agent.force_tls" "SW_AGENT_FORCE_TLS" Built Kind::Flag, "false",
             "use TLS with the system's trust when there is no CA file";
         TrustedCaPath = "agent.ssl_trusted_ca_path" "SW_AGENT_SSL_TRUSTED_CA_PATH" Built Kind::Path, "/ca/ca.crt",
-            "CA certificates; TLS is on when the file is there";
+            "CA certificates, a file or a hashed folder; TLS is on when it is there";
         KeyPath = "agent.ssl_key_path" "SW_AGENT_SSL_KEY_PATH" Built Kind::Path, "",
-            "the client's private key, for mutual TLS";
+            "the client's private key, for mutual TLS: PEM, DER or PKCS#12";
         CertChainPath = "agent.ssl_cert_chain_path" "SW_AGENT_SSL_CERT_CHAIN_PATH" Built Kind::Path, "",
-            "the client's certificate and its intermediates, for mutual TLS";
+            "the client's certificate and its intermediates, for mutual TLS: PEM, DER, PKCS#7 or PKCS#12";
         ForceReconnectionPeriod = "agent.force_reconnection_period" "SW_AGENT_FORCE_RECONNECTION_PERIOD" NoEffect COUNT_OR_NONE, "1",
             "channel checks between attempts to connect; an upper bound here";
         Enable = "agent.enable" "SW_AGENT_ENABLE" Built Kind::Flag, "true",
@@ -135,22 +135,22 @@ keys! {
         RequireTls = "agent.require_tls" "SW_AGENT_REQUIRE_TLS" Built Kind::Flag, "false",
             "plaintext is an error whatever else is set";
         KeyPassphrase = "agent.ssl_key_passphrase" "SW_AGENT_SSL_KEY_PASSPHRASE" Built Kind::Secret, "",
-            "passphrase of the key; nothing ever prompts for it";
+            "passphrase of the key or PKCS#12; nothing ever prompts for it";
         KeyPassphrasePath = "agent.ssl_key_passphrase_path" "SW_AGENT_SSL_KEY_PASSPHRASE_PATH" Built Kind::Path, "",
             "file whose first line is the passphrase of the key";
         ServerName = "agent.ssl_server_name" "SW_AGENT_SSL_SERVER_NAME" Built Kind::ServerName, "",
             "name or IP address verified in the certificate; empty: the backend's host";
         Sni = "agent.ssl_sni" "SW_AGENT_SSL_SNI" Built Kind::DnsName, "",
             "name sent as SNI; empty: the verified name unless it is an IP address";
-        Trust = "agent.ssl_trust" "SW_AGENT_SSL_TRUST" Later Kind::OneOf(&["auto", "ca", "system", "both"]), "auto",
-            "`auto`: the CA file when there is one, else the system's store";
+        Trust = "agent.ssl_trust" "SW_AGENT_SSL_TRUST" Built Kind::OneOf(&["auto", "ca", "system", "both"]), "auto",
+            "who is trusted: `ca`, the CA file only; `system`, the system's store only; `both`, either; `auto`: the file when there is one, else the system's store";
         SameNameIssuer = "agent.ssl_same_name_issuer" "SW_AGENT_SSL_SAME_NAME_ISSUER" Built SWITCH, "auto",
             "accept a leaf whose issuer in the CA file has the same name, as SkyWalking's key script makes them";
         PartialChain = "agent.ssl_partial_chain" "SW_AGENT_SSL_PARTIAL_CHAIN" Built SWITCH, "auto",
             "every certificate of the CA file is an anchor, intermediates too";
-        CrlPath = "agent.ssl_crl_path" "SW_AGENT_SSL_CRL_PATH" Later Kind::Path, "",
-            "CRL file or hashed folder; when set, revocation is checked";
-        Ocsp = "agent.ssl_ocsp" "SW_AGENT_SSL_OCSP" Later Kind::OneOf(&["off", "staple", "require"]), "off",
+        CrlPath = "agent.ssl_crl_path" "SW_AGENT_SSL_CRL_PATH" Built Kind::Path, "",
+            "file or hashed folder of CRLs; when set, the whole chain below the anchor must have them and must not be revoked";
+        Ocsp = "agent.ssl_ocsp" "SW_AGENT_SSL_OCSP" Built Kind::OneOf(&["off", "staple", "require"]), "off",
             "stapled OCSP answers: verified when there (`staple`), or required";
         MinProtocol = "agent.ssl_min_protocol" "SW_AGENT_SSL_MIN_PROTOCOL" Later Kind::Text, "",
             "lowest TLS version; empty: what openssl.cnf says, never below TLS 1.2";
@@ -166,10 +166,10 @@ keys! {
             "signature algorithms; empty: what openssl.cnf says";
         SecurityLevel = "agent.ssl_security_level" "SW_AGENT_SSL_SECURITY_LEVEL" Later Kind::Text, "",
             "OpenSSL's security level; empty: what openssl.cnf says";
-        Strict = "agent.ssl_strict" "SW_AGENT_SSL_STRICT" Later Kind::Flag, "false",
-            "X509 strict verification";
-        VerifyDepth = "agent.ssl_verify_depth" "SW_AGENT_SSL_VERIFY_DEPTH" Later Kind::Text, "",
-            "longest chain of certificates";
+        Strict = "agent.ssl_strict" "SW_AGENT_SSL_STRICT" Built Kind::Flag, "false",
+            "X509 strict verification, as `openssl -x509_strict`";
+        VerifyDepth = "agent.ssl_verify_depth" "SW_AGENT_SSL_VERIFY_DEPTH" Built Kind::Whole { least: 0, most: 100 }, "",
+            "most intermediate CAs that a chain may have; empty: OpenSSL's 100";
         Fips = "agent.ssl_fips" "SW_AGENT_SSL_FIPS" Later Kind::OneOf(&["off", "required"]), "off",
             "`required`: refuse to start unless FIPS is proven to be in force";
         FipsConfig = "agent.ssl_fips_config" "SW_AGENT_SSL_FIPS_CONFIG" Later Kind::Path, "",

@@ -47,8 +47,8 @@ folder is taken as an absolute path of the system. A path that exists in neither
 The default `/ca/ca.crt` exists only in the agent folder, and it is the only one that may be missing. A
 line `agent.ssl_trusted_ca_path=${SW_AGENT_SSL_TRUSTED_CA_PATH:/ca/ca.crt}` that comes out as `/ca/ca.crt`
 without the help of a variable counts as this default, because SkyWalking ships its `agent.config` with
-it. A path from the environment or from `--set` counts as set, even if it says the same. A folder, a
-dangling link or an unreadable file at the default path is not *missing*: it is an error.
+it. A path from the environment or from `--set` counts as set, even if it says the same. A folder without
+links by hash, a dangling link or an unreadable file at the default path is not *missing*: it is an error.
 
 ## When is TLS on?
 
@@ -65,6 +65,35 @@ dangling link or an unreadable file at the default path is not *missing*: it is 
 Host names are always verified; no setting turns verification off. A token in `agent.authentication`
 that would travel in plaintext to another machine is an error too, unless `agent.allow_plaintext_token`
 is `true`.
+
+## Who is trusted
+
+| `agent.ssl_trust` | CA file | a chain may lead to |
+|---|---|---|
+| `auto` | missing | a root of the system's store |
+| `auto`, `ca` | present | any certificate of the file, an intermediate or the leaf itself too |
+| `ca`, `both` | missing | an error |
+| `system` | any | a root of the system's store; the file is not read |
+| `both` | present | either of the two above, never a mixture: an intermediate of the system's store is not trusted |
+
+With `agent.ssl_partial_chain=off` only roots of the file are trusted. `agent.ssl_same_name_issuer` is a
+rule for the certificates of SkyWalking's documented key script; it looks into a CA file, not into a
+folder, and is off with `agent.ssl_strict`, `agent.ssl_crl_path` and `agent.ssl_ocsp`. Trust settings of a
+`TRUSTED CERTIFICATE` hold: one that excludes servers is no anchor.
+
+The CA file may be a folder with links by hash, as `openssl rehash` makes them, and so may
+`agent.ssl_crl_path`. Both are read once, at the start. With `agent.ssl_crl_path` every certificate of the
+chain below the trusted one must have a list of its issuer there. A list past its nextUpdate is an error at
+the start; one that runs out later refuses connections. `agent.ssl_ocsp=staple` accepts a backend that
+sends no OCSP answer, but none that sends a bad one; skytls asks no OCSP responder itself.
+
+## Certificates and keys
+
+What a file holds is told by its content. Certificates: PEM with any text around, DER, PKCS#7. The client's
+chain may also be PKCS#12 and in any order: the certificate of the key is found, the others are sent in the
+order of their issuers. Keys: PKCS#8, PKCS#1, SEC1 and PKCS#12, PEM or DER, encrypted or not; chain and key
+may be one file, named twice. A PKCS#12 file of an old program may need OpenSSL's legacy provider: skytls
+says so, with the command that converts it.
 
 ## Differences from the Java agent
 

@@ -78,8 +78,10 @@ pub enum Backend {
 pub struct TlsSettings {
     /// The outcome of the decision table, with the reason.
     pub mode: Mode,
-    /// The CA certificates, when a file of them is in use.
+    /// The CA certificates, when there is a file or folder of them.
     pub ca: Option<Source>,
+    /// `agent.ssl_trust`, decided: whom the backend's chain may lead to.
+    pub trust: Trust,
     /// The client's chain and key, when both are set.
     pub identity: Option<IdentitySource>,
     /// `agent.ssl_server_name`: verified in place of the backend's host.
@@ -90,6 +92,40 @@ pub struct TlsSettings {
     pub same_name_issuer: bool,
     /// `agent.ssl_partial_chain`: every certificate of the CA file is an anchor.
     pub partial_chain: bool,
+    /// `agent.ssl_crl_path`: revocation is checked when set.
+    pub crl: Option<Source>,
+    /// `agent.ssl_ocsp`: what is made of stapled OCSP answers.
+    pub ocsp: Ocsp,
+    /// `agent.ssl_strict`: X.509 strict verification.
+    pub strict: bool,
+    /// `agent.ssl_verify_depth`: the most intermediates of a chain.
+    pub verify_depth: Option<u32>,
+}
+
+/// Whom a backend's chain may lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Trust {
+    /// The certificates of the CA file, and nothing of the system's store.
+    Ca,
+    /// The system's store, and nothing of a CA file.
+    #[default]
+    System,
+    /// Either of the two; never a mixture.
+    Both,
+}
+
+/// What is made of an OCSP answer that the backend sends with its certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Ocsp {
+    /// None is asked for.
+    #[default]
+    Off,
+    /// One that comes has to be right.
+    Staple,
+    /// One has to come, and be right.
+    Require,
 }
 
 /// Whether the link is plaintext, TLS or mutual TLS, and why. Reasons are stable words: they
@@ -220,6 +256,39 @@ impl<T> Secret<T> {
 impl<T> fmt::Debug for Secret<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
+    }
+}
+
+// === impl TlsSettings ===
+
+impl TlsSettings {
+    /// Whether the rule for certificates of SkyWalking's key script may speak: it cannot vouch for
+    /// revocation or strictness.
+    pub fn same_name_rule(&self) -> bool {
+        self.same_name_issuer && !self.strict && self.crl.is_none() && self.ocsp == Ocsp::Off
+    }
+}
+
+// === impl Trust ===
+
+impl Trust {
+    /// Whether certificates of the CA file are anchors.
+    pub fn has_ca(self) -> bool {
+        self != Self::System
+    }
+
+    /// Whether certificates of the system's store are anchors.
+    pub fn has_system(self) -> bool {
+        self != Self::Ca
+    }
+
+    /// `ca`, `system` or `both`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ca => "ca",
+            Self::System => "system",
+            Self::Both => "both",
+        }
     }
 }
 

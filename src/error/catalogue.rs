@@ -178,6 +178,12 @@ catalogue! {
         "replace the CA file: servers whose chain ends in this certificate are refused";
     MaterialRefused = 215, Material, Files, "OpenSSL refuses the certificate or key",
         "see the reason: a key too small for the security level needs to be re-issued";
+    CrlOutdated = 216, Material, Files, "a revocation list is outside its dates",
+        "fetch the CA's current list, and check the clock of this machine";
+    FolderNotHashed = 217, Material, Files, "the folder has no links by hash",
+        "name a file, or make the links: openssl rehash FOLDER";
+    LegacyEncryption = 218, Material, Files, "the file is encrypted with an algorithm that only OpenSSL's legacy provider has",
+        "convert it: openssl pkey -provider legacy -provider default -in FILE -aes256 -out FILE.new";
     CannotWrite = 220, Machine, Files, "the file cannot be written",
         "choose another folder, or remove the files that are in the way";
     BadHostName = 221, Settings, Files, "the name cannot stand in a certificate",
@@ -234,6 +240,12 @@ catalogue! {
         "re-issue it with at least RSA 2048 or P-256 and SHA-256";
     CertificateRefused = 516, Tls, Certificate, "the backend's certificate was refused",
         "see OpenSSL's reason";
+    CertificateRevoked = 517, Tls, Certificate, "a certificate of the backend's chain has been revoked",
+        "re-issue it: whoever has its key may no longer be the backend";
+    RevocationUnknown = 518, Tls, Certificate, "it cannot be told whether the backend's certificate has been revoked",
+        "put the current list of the CA that is named into agent.ssl_crl_path; every CA below the trusted one needs its own";
+    OcspRefused = 519, Tls, Certificate, "the backend's OCSP answer is missing or does not hold",
+        "let the backend staple a current OCSP answer, or set agent.ssl_ocsp=off";
     AlpnMissing = 520, Tls, Alpn, "the backend did not agree to HTTP/2",
         "name a gRPC port; a TLS-inspecting proxy that does not know HTTP/2 looks like this too";
 

@@ -25,8 +25,10 @@ pub(super) struct Listener {
 }
 
 /// What one local connection may have in flight before it has to wait for the queue.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// Many times the window of a stream: a stream that waits must not hold up the others, and h2 ends
+/// connections on which small frames worth half of this lie unread.
+const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
 const STREAMS: u32 = 1000;
 const HEADERS: u32 = 64 * 1024;
 const BACKLOG: i32 = 1024;

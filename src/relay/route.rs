@@ -31,9 +31,9 @@ pub(super) async fn call(
     })
 }
 
+/// `application/grpc`, alone or with a `+` and the encoding of messages; not `application/grpc-web`.
 fn is_grpc(request: &Request<Incoming>) -> bool {
-    request
-        .headers()
-        .get(http::header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    let kind = request.headers().get(http::header::CONTENT_TYPE).map(|value| value.as_bytes());
+    let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
+    matches!(rest, Some([] | [b'+' | b';', ..]))
 }

@@ -35,6 +35,7 @@ pub(super) enum Shape {
     EncryptedPrivateKey,
     Pkcs12,
     Pkcs7,
+    RevocationList,
     Other,
 }
 
@@ -42,6 +43,9 @@ impl Contents {
     pub(super) fn of(bytes: &[u8]) -> Self {
         if let Some(found) = pem(bytes) {
             return found;
+        }
+        if let Some(shape) = indefinite(bytes) {
+            return Self::Der(shape);
         }
         let Some((0x30, body, rest)) = element(bytes) else {
             // A SEQUENCE that announces more than there is was DER once.
@@ -75,7 +79,15 @@ impl Contents {
 
 impl Block {
     pub(super) fn is_certificate(&self) -> bool {
-        matches!(self.label.as_str(), "CERTIFICATE" | "X509 CERTIFICATE")
+        matches!(self.label.as_str(), "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE")
+    }
+
+    pub(super) fn is_pkcs7(&self) -> bool {
+        self.label == "PKCS7"
+    }
+
+    pub(super) fn is_revocation_list(&self) -> bool {
+        self.label == "X509 CRL"
     }
 
     pub(super) fn is_private_key(&self) -> bool {
@@ -101,6 +113,7 @@ impl fmt::Display for Shape {
             Self::EncryptedPrivateKey => "encrypted private key",
             Self::Pkcs12 => "PKCS#12",
             Self::Pkcs7 => "PKCS#7",
+            Self::RevocationList => "revocation list",
             Self::Other => "of an unknown kind",
         })
     }
@@ -153,6 +166,15 @@ fn has_headers(pem: &[u8]) -> bool {
     !last.starts_with(b"-----") && last.contains(&b':')
 }
 
+/// PKCS#12 and PKCS#7 are written in BER by some (Java, NSS), without lengths at the outside.
+fn indefinite(bytes: &[u8]) -> Option<Shape> {
+    match bytes.strip_prefix(&[0x30, 0x80])? {
+        [0x02, 0x01, 0x03, ..] => Some(Shape::Pkcs12),
+        [0x06, ..] => Some(Shape::Pkcs7),
+        _ => None,
+    }
+}
+
 /// One DER element: tag, content, and what follows; `None` when malformed or cut off.
 fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = bytes.split_first()?;
@@ -181,6 +203,8 @@ fn shape(body: &[u8]) -> Shape {
     const OCTET_STRING: u8 = 0x04;
     const OBJECT: u8 = 0x06;
     const SEQUENCE: u8 = 0x30;
+    const UTC_TIME: u8 = 0x17;
+    const GENERALIZED_TIME: u8 = 0x18;
     let Some((tag, first, rest)) = element(body) else { return Shape::Other };
     let second = element(rest).map(|(tag, ..)| tag);
     match (tag, second) {
@@ -205,6 +229,9 @@ fn shape(body: &[u8]) -> Shape {
                 [0xa0, ..] | [INTEGER, SEQUENCE, SEQUENCE, SEQUENCE, SEQUENCE, ..] => {
                     Shape::Certificate
                 }
+                // Version 2 or none, algorithm, issuer, and a time where a certificate has two.
+                [INTEGER, SEQUENCE, SEQUENCE, UTC_TIME | GENERALIZED_TIME, ..]
+                | [SEQUENCE, SEQUENCE, UTC_TIME | GENERALIZED_TIME, ..] => Shape::RevocationList,
                 _ => Shape::Other,
             }
         }
@@ -236,6 +263,21 @@ mod tests {
             Contents::of(b"-----BEGIN CERTIFICATE-----\nQUJD\n"),
             Contents::CutOff("PEM")
         ));
+    }
+
+    #[test]
+    fn lists_and_archives_are_told_by_their_first_elements() {
+        let sequence = |inner: &[u8]| [&[0x30, u8::try_from(inner.len()).unwrap()], inner].concat();
+        let (empty, time) = (sequence(&[]), [0x17, 1, b'x']);
+        for version in [&[2, 1, 1][..], &[]] {
+            let list = sequence(&[version, &empty, &empty, &time].concat());
+            let list = sequence(&[&list[..], &empty].concat());
+            assert!(matches!(Contents::of(&list), Contents::Der(Shape::RevocationList)));
+        }
+        for (start, shape) in [(&[2, 1, 3][..], Shape::Pkcs12), (&[6, 1, 0], Shape::Pkcs7)] {
+            let indefinite = [&[0x30, 0x80], start, &[0, 0]].concat();
+            assert!(matches!(Contents::of(&indefinite), Contents::Der(found) if found == shape));
+        }
     }
 
     #[test]

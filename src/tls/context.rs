@@ -7,33 +7,28 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{
     SslConnector, SslContext, SslContextBuilder, SslMethod, SslMode, SslVerifyMode, SslVersion,
 };
-use openssl::x509::X509;
 use openssl::x509::verify::X509VerifyFlags;
+use openssl::x509::{X509, X509CrlRef, X509StoreContextRef};
 
 use super::identity::Identity;
+use super::staple;
 use super::verify::Verifier;
+use crate::config::{TlsSettings, Trust};
 use crate::error::{Code, Error, Result};
 
 /// HTTP/2 in the wire format of ALPN (RFC 7301).
 pub(crate) const ALPN_H2: &[u8] = b"\x02h2";
 
-/// Whom a chain must lead to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trust {
-    /// The certificates of the CA file, and nothing of the system's store.
-    Anchors,
-    /// The system's store.
-    System,
+/// What a context is made of, besides the system's policy.
+pub(super) struct Parts<'a> {
+    pub(super) settings: &'a TlsSettings,
+    pub(super) anchors: &'a [X509],
+    pub(super) identity: Option<&'a Identity>,
+    pub(super) verifier: &'a Verifier,
 }
 
 /// Assembles a connector.
-pub(super) fn connector(
-    trust: Trust,
-    anchors: &[X509],
-    identity: Option<&Identity>,
-    verifier: &Verifier,
-    partial_chain: bool,
-) -> Result<SslConnector> {
+pub(super) fn connector(parts: &Parts<'_>) -> Result<SslConnector> {
     // SSL_CTX_new applies [system_default_sect] of openssl.cnf; nothing below may take it back.
     let mut context = SslContext::builder(SslMethod::tls_client()).map_err(failed)?;
     context.set_mode(
@@ -44,16 +39,13 @@ pub(super) fn connector(
     );
     raise_to_tls_1_2(&mut context).map_err(failed)?;
     context.set_alpn_protos(ALPN_H2).map_err(failed)?;
-    match trust {
-        Trust::Anchors => trust_anchors(&mut context, anchors, partial_chain).map_err(failed)?,
-        Trust::System => trust_system(&mut context)?,
-    }
-    if let Some(identity) = identity {
+    trust(&mut context, parts)?;
+    if let Some(identity) = parts.identity {
         present(&mut context, identity).map_err(|error| {
             Error::new(Code::MaterialRefused).key("agent.ssl_cert_chain_path").because(error)
         })?;
     }
-    let judge = verifier.clone();
+    let judge = parts.verifier.clone();
     context.set_verify_callback(SslVerifyMode::PEER, move |accepted, store| {
         judge.judge(accepted, store, None)
     });
@@ -78,19 +70,63 @@ fn raise_to_tls_1_2(context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
     if too_low { context.set_min_proto_version(Some(SslVersion::TLS1_2)) } else { Ok(()) }
 }
 
+/// Whom a chain may lead to, and how strictly it is looked at.
+fn trust(context: &mut SslContextBuilder, parts: &Parts<'_>) -> Result<()> {
+    let settings = parts.settings;
+    if settings.trust.has_system() {
+        trust_system(context)?;
+    }
+    let partial = if settings.partial_chain {
+        X509VerifyFlags::PARTIAL_CHAIN
+    } else {
+        X509VerifyFlags::empty()
+    };
+    match settings.trust {
+        Trust::Ca => trust_anchors(context, parts.anchors, partial).map_err(failed)?,
+        // A store of their own: PARTIAL_CHAIN would make anchors of the system's intermediates.
+        Trust::Both => {
+            let lists: Vec<&X509CrlRef> =
+                parts.verifier.lists().iter().map(|list| &**list).collect();
+            let judge = parts.verifier.clone();
+            let judge = Box::new(move |accepted, store: &mut X509StoreContextRef| {
+                judge.judge(accepted, store, None)
+            });
+            ossl_ext::trust_besides(context, parts.anchors, partial, &lists, judge)
+                .map_err(failed)?;
+        }
+        Trust::System => {}
+    }
+    strictness(context, parts).map_err(failed)
+}
+
 fn trust_anchors(
     context: &mut SslContextBuilder,
     anchors: &[X509],
-    partial_chain: bool,
+    flags: X509VerifyFlags,
 ) -> Result<(), ErrorStack> {
     let store = context.cert_store_mut();
     for anchor in anchors {
         store.add_cert(anchor.clone())?;
     }
-    if partial_chain {
-        store.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
+    store.set_flags(flags)
+}
+
+fn strictness(context: &mut SslContextBuilder, parts: &Parts<'_>) -> Result<(), ErrorStack> {
+    for list in parts.verifier.lists() {
+        ossl_ext::add_crl(context.cert_store_mut(), list)?;
     }
-    Ok(())
+    // On the connection's own parameters, so that they hold under every store.
+    if parts.settings.crl.is_some() {
+        let flags = X509VerifyFlags::CRL_CHECK | X509VerifyFlags::CRL_CHECK_ALL;
+        context.verify_param_mut().set_flags(flags)?;
+    }
+    if parts.settings.strict {
+        context.verify_param_mut().set_flags(X509VerifyFlags::X509_STRICT)?;
+    }
+    if let Some(depth) = parts.settings.verify_depth {
+        context.set_verify_depth(depth);
+    }
+    staple::demand(context, parts.settings.ocsp)
 }
 
 /// The store OpenSSL was built for, or, when nothing is there (an OpenSSL of our own knows no

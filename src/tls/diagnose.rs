@@ -7,7 +7,7 @@ use std::io;
 
 use openssl::ssl::{self, ErrorCode, SslRef};
 
-use super::verify::{Refusal, SELF_SIGNED_LEAF, Testimony, Witness};
+use super::verify::{REVOKED, Refusal, SELF_SIGNED_LEAF, Testimony, Witness};
 use crate::error::{Code, Error};
 
 /// What this end brought to the handshake; decides how a refusal is read.
@@ -106,6 +106,8 @@ fn explain(reason: i32, role: &Role, later: bool) -> Error {
         // bad or unsupported signature, dh key too small.
         181 | 193 | 248 | 261 | 297 | 101 | 118 | 370 | 394 => at(Code::NoCommonCipher),
         UNEXPECTED_EOF => at(Code::HandshakeClosed).found("end of the connection"),
+        // invalid status response: our own judgement, without a witness.
+        328 => at(Code::OcspRefused),
         // Without a witness, and forgotten by OpenSSL.
         CERTIFICATE_VERIFY_FAILED => at(Code::CertificateUntrusted),
         reason if reason >= ALERT => alert(reason - ALERT, role, later),
@@ -176,13 +178,21 @@ fn certificate_failure(seen: &Testimony, role: &Role) -> Error {
                 Code::CertificateNotYetValid
             }
             Some(Refusal::IssuerWeak | Refusal::LeafWeak) => Code::CertificateWeak,
-            Some(Refusal::IssuerNotCa | Refusal::Signature) => Code::CertificateUntrusted,
+            Some(Refusal::IssuerNotCa | Refusal::IssuerConstrained | Refusal::Signature) => {
+                Code::CertificateUntrusted
+            }
         },
-        // unable to get issuer (locally), unable to verify leaf, self-signed in chain, untrusted.
-        2 | 19 | 20 | 21 | 27 => Code::CertificateUntrusted,
+        // unable to get issuer (locally), unable to verify leaf, self-signed in chain, untrusted,
+        // rejected by the anchor's own trust settings.
+        2 | 19 | 20 | 21 | 27 | 28 => Code::CertificateUntrusted,
         9 => Code::CertificateNotYetValid,
         10 => Code::CertificateExpired,
         62 | 64 => Code::NameMismatch,
+        REVOKED => Code::CertificateRevoked,
+        // CRL missing, not decipherable, not signed by its issuer, outside its dates, its issuer
+        // unknown or not allowed to sign it, of another scope.
+        3 | 5 | 8 | 11 | 12 | 15 | 16 | 33 | 35 | 36 | 44 | 54 => Code::RevocationUnknown,
+        73..=75 => Code::OcspRefused,
         // EE key too small, CA key too small, CA digest too weak.
         66..=68 => Code::CertificateWeak,
         _ => Code::CertificateRefused,

@@ -3,7 +3,8 @@
 use openssl::pkey::{PKey, PKeyRef, Private};
 use openssl::x509::{X509, X509Ref};
 
-use super::{certificates, key};
+use super::certificates::{self, Purpose};
+use super::{key, order};
 use crate::config::IdentitySource;
 use crate::error::{Code, Error, Result};
 
@@ -14,13 +15,14 @@ pub struct Identity {
     key: PKey<Private>,
     leaf: X509,
     above: Vec<X509>,
-    order_note: Option<String>,
+    notes: Vec<String>,
 }
 
 /// Reads chain and key and checks that they belong together.
 pub(super) fn load(source: &IdentitySource) -> Result<Identity> {
-    let mut certificates = certificates::load(&source.chain, CHAIN)?;
-    let mut keys = key::load(&source.key, source.passphrase.as_ref())?;
+    let passphrase = source.passphrase.as_ref();
+    let certificates = certificates::load(&source.chain, CHAIN, Purpose::Chain(passphrase))?;
+    let mut keys = key::load(&source.key, passphrase)?;
     let pair = certificates.iter().enumerate().find_map(|(i, certificate)| {
         let public = certificate.public_key().ok()?;
         keys.iter().position(|key| key.public_eq(&public)).map(|k| (i, k))
@@ -32,15 +34,9 @@ pub(super) fn load(source: &IdentitySource) -> Result<Identity> {
             .found(format!("a key that fits no certificate of {}", source.chain))
             .expected("the key of the client certificate"));
     };
-    let leaf = certificates.remove(leaf_at);
-    let order_note = (leaf_at > 0).then(|| {
-        format!(
-            "{} holds the client certificate in place {}; it is sent first, as TLS demands",
-            source.chain,
-            leaf_at + 1
-        )
-    });
-    Ok(Identity { key: keys.swap_remove(key_at), leaf, above: certificates, order_note })
+    let order::Chain { leaf, above, notes } =
+        order::arrange(certificates, leaf_at, &source.chain.to_string());
+    Ok(Identity { key: keys.swap_remove(key_at), leaf, above, notes })
 }
 
 // === impl Identity ===
@@ -66,8 +62,8 @@ impl Identity {
         std::iter::once(self.leaf()).chain(self.above.iter().map(|certificate| &**certificate))
     }
 
-    /// Says that the file's order was repaired.
-    pub(super) fn order_note(&self) -> Option<&str> {
-        self.order_note.as_deref()
+    /// Says what was done to the file's order.
+    pub(super) fn notes(&self) -> &[String] {
+        &self.notes
     }
 }

@@ -1,10 +1,10 @@
-//! The private key of a file: PKCS#1, PKCS#8, SEC1; PEM or DER; never asks on a terminal.
+//! The private key of a file: PKCS#1, PKCS#8, SEC1, PKCS#12; PEM or DER; never asks on a terminal.
 
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
 
 use super::contents::{Contents, Shape};
-use super::read;
+use super::{archive, read};
 use crate::config::{Secret, Source};
 use crate::error::{Code, Error, Result};
 
@@ -26,6 +26,9 @@ pub(super) fn load(source: &Source, passphrase: Option<&Secret>) -> Result<Vec<P
     };
     let decrypted = |result: Result<PKey<Private>, ErrorStack>, encrypted: bool| {
         result.map_err(|error| match (encrypted, passphrase) {
+            (true, Some(_)) if archive::needs_legacy(&error) => {
+                fault(Code::LegacyEncryption).because(error)
+            }
             (true, None) => fault(Code::PassphraseNeeded),
             (true, Some(_)) => fault(Code::PassphraseWrong).because(error),
             (false, _) => fault(Code::Damaged).because(error),
@@ -57,6 +60,13 @@ pub(super) fn load(source: &Source, passphrase: Option<&Secret>) -> Result<Vec<P
             }
             Ok(vec![decrypted(PKey::private_key_from_pkcs8_passphrase(&bytes, &secret), true)?])
         }
+        Contents::Der(Shape::Pkcs12) => {
+            let key = archive::open(&bytes, passphrase, fault)?.key;
+            key.map(|key| vec![key]).ok_or_else(|| {
+                fault(Code::WrongType)
+                    .hint("the file holds no private key: export it again with its key")
+            })
+        }
         Contents::Der(Shape::Other) | Contents::Unknown => Err(fault(Code::NotRecognised)),
         Contents::Der(_) => Err(wrong_type(fault(Code::WrongType), &contents)),
         Contents::CutOff(_) => Err(fault(Code::Damaged)),
@@ -68,8 +78,6 @@ fn wrong_type(error: Error, contents: &Contents) -> Error {
     let holds = |label: &str| matches!(contents, Contents::Pem(blocks) if blocks.iter().any(|block| block.label == label));
     if holds("OPENSSH PRIVATE KEY") {
         error.hint("convert it: ssh-keygen -p -m PKCS8 -f FILE")
-    } else if matches!(contents, Contents::Der(Shape::Pkcs12)) {
-        error.hint("convert it: openssl pkcs12 -in FILE -nocerts -nodes -out FILE.pem")
     } else {
         error
     }

@@ -6,15 +6,22 @@
 //! The rule looks for the issuer among the certificates of the CA file and makes up for every
 //! check OpenSSL has skipped; what OpenSSL checks afterwards (purpose, name, dates) it still does.
 //! Without that error the rule never speaks.
+//!
+//! A second, small one: with CRLs, OpenSSL wants one about the anchor too. An anchor is trusted
+//! because somebody says so, and if it is an intermediate, its issuer may not even be known here.
+//! A list that has its serial number still counts.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use openssl::error::ErrorStack;
+use openssl::ex_data::Index;
 use openssl::pkey::{PKeyRef, Public};
-use openssl::ssl::SslRef;
-use openssl::x509::{X509, X509Ref, X509StoreContext, X509StoreContextRef, X509VerifyResult};
+use openssl::ssl::{Ssl, SslRef, SslVerifyMode};
+use openssl::x509::{
+    CrlStatus, X509, X509Crl, X509Ref, X509StoreContext, X509StoreContextRef, X509VerifyResult,
+};
 
 use super::{CertificateInfo, name};
 
@@ -25,6 +32,8 @@ pub struct Verifier(Arc<Rule>);
 struct Rule {
     /// The certificates of the CA file; empty when the rule is off.
     issuers: Vec<X509>,
+    /// The revocation lists; OpenSSL has them too.
+    lists: Vec<X509Crl>,
     warned: AtomicBool,
 }
 
@@ -52,6 +61,7 @@ pub(super) enum Refusal {
     SelfSigned,
     Signature,
     IssuerNotCa,
+    IssuerConstrained,
     IssuerExpired,
     IssuerNotYetValid,
     IssuerWeak,
@@ -60,15 +70,45 @@ pub(super) enum Refusal {
     LeafWeak,
 }
 
+/// X509_V_ERR_UNABLE_TO_GET_CRL.
+const NO_CRL: i32 = 3;
+/// What else OpenSSL says of the list that an anchor's issuer keeps, when that issuer is not in the
+/// chain: signature failure (it tries the anchor's own key), not valid yet, expired, issuer not
+/// found, no right to sign lists.
+const CRL_OF_ANOTHER: [i32; 5] = [8, 11, 12, 33, 35];
+
+/// X509_V_ERR_CERT_REVOKED.
+pub(super) const REVOKED: i32 = 23;
+
 /// X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT.
 pub(super) const SELF_SIGNED_LEAF: i32 = 18;
 
 // === impl Verifier ===
 
 impl Verifier {
-    pub(super) fn new(anchors: &[X509], rule: bool) -> Self {
-        let issuers = if rule { anchors.to_vec() } else { Vec::new() };
-        Self(Arc::new(Rule { issuers, warned: AtomicBool::new(false) }))
+    pub(super) fn new(anchors: &[X509], rule: bool, lists: Vec<X509Crl>) -> Self {
+        // An anchor whose own trust settings reject servers vouches for nobody here either.
+        let vouches = |anchor: &&X509| rule && !ossl_ext::rejects_servers(anchor);
+        let issuers = anchors.iter().filter(vouches).cloned().collect();
+        Self(Arc::new(Rule { issuers, lists, warned: AtomicBool::new(false) }))
+    }
+
+    pub(super) fn lists(&self) -> &[X509Crl] {
+        &self.0.lists
+    }
+
+    /// Puts the rules on one connection; the witness takes down why its peer was refused.
+    ///
+    /// # Errors
+    ///
+    /// OpenSSL's, when it has no room for the witness.
+    pub fn attach(&self, ssl: &mut SslRef, witness: &Witness) -> Result<(), ErrorStack> {
+        ssl.set_ex_data(Witness::index()?, witness.clone());
+        let (judge, witness) = (self.clone(), witness.clone());
+        ssl.set_verify_callback(SslVerifyMode::PEER, move |accepted, store| {
+            judge.judge(accepted, store, Some(&witness))
+        });
+        Ok(())
     }
 
     /// The verify callback (`SSL_set_verify(3)`): `accepted` is OpenSSL's own judgement.
@@ -80,6 +120,16 @@ impl Verifier {
     ) -> bool {
         if accepted {
             return true;
+        }
+        if let Some(anchor) = without_list(store) {
+            let Some(revoked) = self.0.on_a_list(anchor, store.error_depth()) else {
+                store.set_error(X509VerifyResult::OK);
+                return true;
+            };
+            if let Some(witness) = witness {
+                witness.testify(revoked);
+            }
+            return false;
         }
         let mut refusal = None;
         if store.error().as_raw() == SELF_SIGNED_LEAF && store.error_depth() == 0 {
@@ -130,6 +180,23 @@ impl Rule {
         Err(refusal)
     }
 
+    /// An anchor needs no list, but one that has it counts, though nobody here can verify its
+    /// signature: the file is the administrator's.
+    fn on_a_list(&self, anchor: &X509Ref, depth: u32) -> Option<Testimony> {
+        let has_it = |list: &X509Crl| {
+            let same = list.issuer_name().try_cmp(anchor.issuer_name()).is_ok_and(|o| o.is_eq());
+            same && matches!(list.get_by_serial(anchor.serial_number()), CrlStatus::Revoked(_))
+        };
+        self.lists.iter().any(has_it).then(|| Testimony {
+            code: REVOKED,
+            text: "certificate revoked".to_owned(),
+            depth,
+            certificate: Some(CertificateInfo::of(anchor)),
+            names: String::new(),
+            refusal: None,
+        })
+    }
+
     fn warn_once(&self) {
         if !self.warned.swap(true, Ordering::Relaxed) {
             log::warn!(
@@ -140,6 +207,18 @@ impl Rule {
             );
         }
     }
+}
+
+/// The upper end of the chain, if the objection is to a list about it. That is an anchor: OpenSSL
+/// looks at lists only after it has found the chain to end in one.
+fn without_list(store: &X509StoreContextRef) -> Option<&X509Ref> {
+    let chain = store.chain()?;
+    let top = chain.iter().last()?;
+    let is_top = usize::try_from(store.error_depth()).is_ok_and(|depth| depth + 1 == chain.len());
+    let error = store.error().as_raw();
+    // The list of a root is its own, and has to be right: those below are on it.
+    let another = || top.issued(top) != X509VerifyResult::OK && CRL_OF_ANOTHER.contains(&error);
+    (is_top && (error == NO_CRL || another())).then_some(top)
 }
 
 /// The leaf's subject is its issuer already (that is error 18); the issuer must bear that name.
@@ -159,6 +238,10 @@ fn examine(issuer: &X509Ref, leaf: &X509Ref, bits: u32) -> Result<(), Refusal> {
     if !ossl_ext::is_ca(issuer) {
         return Err(Refusal::IssuerNotCa);
     }
+    // OpenSSL would look at these on its way up the chain, which it did not go.
+    if !ossl_ext::may_issue_for_servers(issuer) || ossl_ext::is_constrained(issuer) {
+        return Err(Refusal::IssuerConstrained);
+    }
     within_dates(issuer, Refusal::IssuerNotYetValid, Refusal::IssuerExpired)?;
     if issuer_key.security_bits() < bits {
         return Err(Refusal::IssuerWeak);
@@ -171,7 +254,8 @@ fn examine(issuer: &X509Ref, leaf: &X509Ref, bits: u32) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn signed_by(certificate: &X509Ref, key: &PKeyRef<Public>) -> bool {
+/// Whether a key made a certificate's signature.
+pub(super) fn signed_by(certificate: &X509Ref, key: &PKeyRef<Public>) -> bool {
     let signed = certificate.verify(key).unwrap_or(false);
     // A signature that does not verify leaves errors in OpenSSL's queue, where the handshake would
     // find them and take them for its own.
@@ -180,9 +264,9 @@ fn signed_by(certificate: &X509Ref, key: &PKeyRef<Public>) -> bool {
 }
 
 fn within_dates(certificate: &X509Ref, early: Refusal, late: Refusal) -> Result<(), Refusal> {
-    if super::before_now(certificate.not_before()) != Some(true) {
+    if super::is_early(certificate.not_before()) {
         Err(early)
-    } else if super::before_now(certificate.not_after()) != Some(false) {
+    } else if super::is_over(certificate.not_after()) {
         Err(late)
     } else {
         Ok(())
@@ -209,13 +293,24 @@ impl Witness {
         Self::default()
     }
 
-    fn note(&self, store: &X509StoreContextRef, refusal: Option<Refusal>) {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.is_some() {
-            return;
+    /// The witness of a connection, if it has one.
+    pub(super) fn of(ssl: &SslRef) -> Option<Self> {
+        ssl.ex_data(Self::index().ok()?).cloned()
+    }
+
+    /// Where a connection keeps its witness.
+    fn index() -> Result<Index<Ssl, Self>, ErrorStack> {
+        static INDEX: OnceLock<Index<Ssl, Witness>> = OnceLock::new();
+        if let Some(index) = INDEX.get() {
+            return Ok(*index);
         }
+        let new = Ssl::new_ex_index()?;
+        Ok(*INDEX.get_or_init(|| new))
+    }
+
+    fn note(&self, store: &X509StoreContextRef, refusal: Option<Refusal>) {
         let error = store.error();
-        *seen = Some(Testimony {
+        self.testify(Testimony {
             code: error.as_raw(),
             text: error.error_string().to_owned(),
             depth: store.error_depth(),
@@ -223,6 +318,24 @@ impl Witness {
             names: store.current_cert().map(name::presented).unwrap_or_default(),
             refusal,
         });
+    }
+
+    /// Takes down what was wrong with the OCSP answer about the leaf.
+    pub(super) fn note_ocsp(&self, code: i32, text: &str, leaf: Option<&X509Ref>) {
+        let certificate = leaf.map(CertificateInfo::of);
+        self.testify(Testimony {
+            code,
+            text: text.to_owned(),
+            depth: 0,
+            certificate,
+            names: String::new(),
+            refusal: None,
+        });
+    }
+
+    /// The first testimony counts: what follows is often its consequence.
+    fn testify(&self, testimony: Testimony) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(testimony);
     }
 
     pub(super) fn testimony(&self) -> Option<Testimony> {
@@ -254,6 +367,10 @@ impl fmt::Display for Refusal {
             Self::NoSuchName => "no certificate of that name is in the CA file",
             Self::SelfSigned => "it is signed by its own key, not by the CA of that name",
             Self::Signature => "its signature does not verify under the CA of that name",
+            Self::IssuerConstrained => {
+                "the CA of that name is limited by extended key usage, name constraints or an unknown \
+                 critical extension"
+            }
             Self::IssuerNotCa => "the certificate of that name in the CA file is not a CA",
             Self::IssuerExpired => "the CA of that name has expired",
             Self::IssuerNotYetValid => "the CA of that name is not valid yet",

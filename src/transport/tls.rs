@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use openssl::ssl::{ConnectConfiguration, Ssl, SslConnector, SslVerifyMode};
+use openssl::ssl::{ConnectConfiguration, Ssl, SslConnector};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_openssl::SslStream;
@@ -85,6 +85,14 @@ pub(crate) async fn attempt(
         identity: protection.material.identity,
     };
     let outcome = match timeout(target.deadlines.handshake, Pin::new(&mut stream).connect()).await {
+        // An anonymous cipher suite, which a policy may allow, has no certificate to verify.
+        Ok(Ok(())) if stream.ssl().peer_certificate().is_none() => {
+            let cipher = stream.ssl().current_cipher().map_or("", |cipher| cipher.name());
+            Err(Error::new(Code::CertificateUntrusted)
+                .peer(target)
+                .found(format!("no certificate, with the cipher suite {cipher}"))
+                .expected("a certificate"))
+        }
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(handshake_failure(error, stream.ssl(), &witness, &role)),
         Err(_) => Err(Error::new(Code::HandshakeTimedOut)
@@ -105,11 +113,8 @@ impl Protection {
             configuration.set_hostname(sni)?;
         }
         configuration.set_alpn_protos(ALPN_H2)?;
-        if let Some(verifier) = self.material.verifier.clone() {
-            let witness = witness.clone();
-            configuration.set_verify_callback(SslVerifyMode::PEER, move |accepted, store| {
-                verifier.judge(accepted, store, Some(&witness))
-            });
+        if let Some(verifier) = &self.material.verifier {
+            verifier.attach(&mut configuration, witness)?;
         }
         // Sets the name or address to verify, and refuses partial wildcards (RFC 9525).
         configuration.into_ssl(&self.name.verified())

@@ -5,7 +5,7 @@
 //! empty: nothing waits for company. The stream ends when it has carried enough, or when nothing
 //! has come for a while, since only its end makes the backend acknowledge.
 
-use std::convert::Infallible;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -52,11 +52,17 @@ struct Progress {
     /// When HTTP/2 last asked for more, and whether it was told to wait.
     asked: Instant,
     waiting: bool,
-    /// Taken when the body has ended, which tells the sender.
+    /// Whether everything was handed over and the stream ended properly.
+    ended: bool,
+    /// Set when the call has its verdict: nothing may be taken for it any more.
+    closed: bool,
+    /// Used or dropped, it tells the sender that the body takes no more.
     open: Option<oneshot::Sender<()>>,
-    /// Set when the stream has been answered: nothing may be taken for it any more.
-    answered: bool,
 }
+
+/// The call is over on its other side; the rest of its body must not look like a proper end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Abandoned;
 
 /// The body itself.
 #[derive(Debug)]
@@ -124,48 +130,44 @@ impl Gathering {
 // === impl Batch ===
 
 impl Batch {
-    /// A batch; `open` is told when its body has ended.
+    /// A batch; `open` is told when its body takes no more.
     pub(super) fn new(open: oneshot::Sender<()>) -> Self {
         Self(Mutex::new(Progress {
             records: Vec::new(),
             bytes: 0,
             asked: Instant::now(),
             waiting: false,
+            ended: false,
+            closed: false,
             open: Some(open),
-            answered: false,
         }))
     }
 
-    /// The records taken and the sum of their lengths. The body takes no more from now on: HTTP/2
-    /// may go on asking it for a while after an early answer.
-    pub(super) fn close(&self) -> (Vec<Record>, u64) {
+    /// The records taken, the sum of their lengths, and whether the body had ended properly. It
+    /// takes no more from now on: HTTP/2 may go on asking it for a while after an early answer,
+    /// and nobody would account for those.
+    pub(super) fn close(&self, lane: &Lane) -> (Vec<Record>, u64, bool) {
         let mut progress = self.progress();
-        progress.answered = true;
-        progress.end();
-        (std::mem::take(&mut progress.records), std::mem::take(&mut progress.bytes))
+        progress.closed = true;
+        let records = std::mem::take(&mut progress.records);
+        let (bytes, ended) = (std::mem::take(&mut progress.bytes), progress.ended);
+        let open = progress.open.take();
+        drop(progress);
+        // The body may be waiting at the lane, whose one place for a waiter the sender needs.
+        lane.nudge();
+        drop(open);
+        (records, bytes, ended)
     }
 
     /// Whether the backend has made no progress for longer than `limit`: neither taken what is
     /// there to be sent, nor answered what was.
     pub(super) fn is_overdue(&self, limit: Duration) -> bool {
         let progress = self.progress();
-        (progress.open.is_none() || !progress.waiting) && progress.asked.elapsed() > limit
+        (progress.ended || !progress.waiting) && progress.asked.elapsed() > limit
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-// === impl Progress ===
-
-impl Progress {
-    fn end(&mut self) {
-        if let Some(open) = self.open.take() {
-            self.asked = Instant::now();
-            // The sender may be gone: then nobody wants to know.
-            let _ = open.send(());
-        }
     }
 }
 
@@ -198,10 +200,7 @@ impl ReportBody {
     fn fill(&mut self) {
         let batch = self.batch.clone();
         let mut progress = batch.progress();
-        progress.asked = Instant::now();
-        progress.waiting = false;
-        if progress.answered {
-            self.over = true;
+        if progress.closed {
             return;
         }
         let lane = self.lane.clone();
@@ -245,10 +244,16 @@ impl ReportBody {
         }
     }
 
-    /// The next piece that is ready to leave.
+    /// The next piece that is ready to leave. Large records go in pieces too: each time HTTP/2 asks
+    /// for one is a sign of progress.
     fn next_piece(&mut self) -> Option<Bytes> {
         if self.chunk.is_empty() {
-            return self.large.take();
+            let large = self.large.as_mut()?;
+            let piece = large.split_to(large.len().min(CHUNK));
+            if large.is_empty() {
+                self.large = None;
+            }
+            return Some(piece);
         }
         if self.chunk.len() <= CHUNK {
             return Some(std::mem::take(&mut self.chunk).freeze());
@@ -258,7 +263,12 @@ impl ReportBody {
 
     fn end(&mut self) {
         self.over = true;
-        self.batch.progress().end();
+        let mut progress = self.batch.progress();
+        progress.ended = true;
+        if let Some(open) = progress.open.take() {
+            // The sender may be gone: then nobody wants to know.
+            let _ = open.send(());
+        }
     }
 
     /// Waits for the lane; gives up when the stream has been idle or open for too long, or when
@@ -280,13 +290,14 @@ impl ReportBody {
 
 impl Body for ReportBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Abandoned;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Abandoned>>> {
         let this = &mut *self;
+        this.batch.progress().note_progress();
         loop {
             if !this.over && this.large.is_none() && this.chunk.len() < CHUNK {
                 this.fill();
@@ -301,7 +312,15 @@ impl Body for ReportBody {
                 this.end();
                 return Poll::Ready(None);
             }
-            match this.lane.poll_outlook(cx) {
+            // Under the lock: once the call is over, the lane's place for a waiter is the sender's.
+            let batch = this.batch.clone();
+            let progress = batch.progress();
+            if progress.closed {
+                return Poll::Ready(Some(Err(Abandoned)));
+            }
+            let outlook = this.lane.poll_outlook(cx);
+            drop(progress);
+            match outlook {
                 Poll::Ready(Outlook::Records) => {}
                 Poll::Ready(Outlook::Over) => this.over = true,
                 Poll::Pending if this.poll_patience(cx).is_ready() => this.over = true,
@@ -324,6 +343,28 @@ impl Body for ReportBody {
 
 impl Drop for ReportBody {
     fn drop(&mut self) {
-        self.end();
+        // Not a proper end, unless there was one: an OK does not speak for what never left.
+        let mut progress = self.batch.progress();
+        progress.note_progress();
+        drop(progress.open.take());
     }
 }
+
+// === impl Progress ===
+
+impl Progress {
+    fn note_progress(&mut self) {
+        self.asked = Instant::now();
+        self.waiting = false;
+    }
+}
+
+// === impl Abandoned ===
+
+impl fmt::Display for Abandoned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the call is over")
+    }
+}
+
+impl std::error::Error for Abandoned {}

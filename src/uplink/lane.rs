@@ -25,8 +25,8 @@ pub(super) struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct LaneKey {
     pub(super) passport: Arc<Passport>,
-    /// The sticky fields of the first message.
-    pub(super) head: Vec<u8>,
+    /// The sticky fields they have in common.
+    pub(super) head: Bytes,
 }
 
 #[derive(Debug)]
@@ -104,6 +104,11 @@ impl Lane {
         wake(state);
     }
 
+    /// Puts records behind all the others.
+    pub(super) fn defer(&self, records: Vec<Record>) {
+        records.into_iter().for_each(|record| self.push(record));
+    }
+
     /// Gives the oldest record up; `false` if there is none.
     pub(super) fn drop_oldest(&self, ledger: &Ledger) -> bool {
         let Some(record) = self.state().pop() else { return false };
@@ -133,6 +138,11 @@ impl Lane {
             state.wake_later(cx);
             Poll::Pending
         }
+    }
+
+    /// Wakes whoever waits for records.
+    pub(super) fn nudge(&self) {
+        wake(self.state());
     }
 
     pub(super) async fn outlook(&self) -> Outlook {

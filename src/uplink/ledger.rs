@@ -168,6 +168,11 @@ impl Ledger {
         self.settle(kind, records, bytes, |account| account.acknowledged += records);
     }
 
+    /// How many records of a kind the backend has confirmed.
+    pub(super) fn acknowledged(&self, kind: Kind) -> u64 {
+        self.books().accounts[kind.index()].acknowledged
+    }
+
     /// Records are given up.
     pub(super) fn give_up(&self, kind: Kind, records: u64, bytes: u64, reason: DropReason) {
         self.settle(kind, records, bytes, |account| account.dropped.add(reason, records));

@@ -27,6 +27,8 @@ use crate::transport::backoff::Backoff;
 const FLIGHTS: usize = 4;
 /// Records of one stream: few enough that a failure repeats little.
 const RECORDS: usize = 10_000;
+/// How often in a row the backend may break over the same records before one is held to be the cause.
+const STRIKES: u32 = 3;
 /// How often a stream that is being gathered looks at the clock and at the room that is left.
 const GATHERING_CHECK: Duration = Duration::from_millis(100);
 
@@ -44,6 +46,8 @@ enum Verdict {
     Retry(Error, Reach),
     /// No repetition will change it.
     Rejected(Error),
+    /// The backend broke over it: the fault may pass, or be in a record.
+    Suspect(Error),
 }
 
 struct Sender {
@@ -56,6 +60,10 @@ struct Sender {
     /// How many records the next stream takes; halved to find the one that is refused.
     appetite: usize,
     complaint: Option<Code>,
+    /// How often the backend has broken since it was last well.
+    strikes: u32,
+    /// How many records of this kind were acknowledged when it first broke.
+    doubt: Option<u64>,
 }
 
 /// Runs until nobody uses the lane any more and it is empty.
@@ -68,6 +76,8 @@ pub(super) async fn run(uplink: Uplink, lane: Arc<Lane>) {
         rest: None,
         appetite: RECORDS,
         complaint: None,
+        strikes: 0,
+        doubt: None,
     };
     sender.run().await;
 }
@@ -118,7 +128,8 @@ impl Sender {
         let settings = self.uplink.0.settings;
         let passport = self.lane.passport();
         let bounds = Bounds::of(passport.method.sticky, self.appetite, settings.max_bytes);
-        let (open, end) = oneshot::channel();
+        let (open, mut end) = oneshot::channel();
+        let lane = self.lane.clone();
         let batch = Arc::new(Batch::new(open));
         let ledger = self.uplink.0.ledger.clone();
         let body = ReportBody::new(self.lane.clone(), batch.clone(), bounds, ledger);
@@ -140,11 +151,25 @@ impl Sender {
                 }
             };
             drop(permit);
-            let (records, bytes) = batch.close();
+            let (records, bytes, ended) = batch.close(&lane);
+            let verdict = match verdict {
+                // It does not speak for what was still on its way.
+                Verdict::Acknowledged if !ended => {
+                    let error = Error::new(Code::CallFailed).found("OK before the end of the stream");
+                    Verdict::Retry(error, Reach::Unknown)
+                }
+                verdict => verdict,
+            };
             Landing { records, bytes, verdict }
         });
-        // An error means the same as a message: the body is gone.
-        let _ = end.await;
+        loop {
+            tokio::select! {
+                // An error means the same as a message: the body takes no more.
+                _ = &mut end => return,
+                // Room is given back while a long stream goes on.
+                Some(landed) = self.flights.join_next() => self.settle(landed.ok()),
+            }
+        }
     }
 
     async fn await_landing(&mut self) {
@@ -160,11 +185,14 @@ impl Sender {
         let method = self.lane.passport().method;
         let ledger = self.uplink.0.ledger.clone();
         let count = records.len() as u64;
-        match verdict {
+        match self.judge(verdict, records.len()) {
             Verdict::Acknowledged => {
                 ledger.acknowledge(method.kind, count, bytes);
                 self.backoff.reset();
                 self.appetite = self.appetite.saturating_mul(2).min(RECORDS);
+                if self.appetite == RECORDS {
+                    self.trust();
+                }
                 if self.complaint.take().is_some() {
                     log::info!("{} are delivered again", method.path);
                 }
@@ -175,7 +203,13 @@ impl Sender {
                 self.complain(&error, "looking for the record at fault");
                 self.lane.put_back(records);
             }
+            Verdict::Suspect(error) => {
+                // Others may show whether it is the record or the backend.
+                self.complain(&error, "a record the backend breaks over waits behind the others");
+                self.lane.defer(records);
+            }
             Verdict::Rejected(error) => {
+                self.trust();
                 if count > 0 {
                     self.complain(&error, &format!("{count} records dropped"));
                     ledger.give_up(method.kind, count, bytes, DropReason::Rejected);
@@ -201,6 +235,30 @@ impl Sender {
                 self.lane.put_back(records);
             }
         }
+    }
+
+    /// A backend that breaks is tried again a few times; then one of the records is taken for the
+    /// cause. A single one is given up only if the backend has taken others since: one that breaks
+    /// over everything costs no records.
+    fn judge(&mut self, verdict: Verdict, records: usize) -> Verdict {
+        let Verdict::Suspect(error) = verdict else { return verdict };
+        let kind = self.lane.passport().method.kind;
+        let acknowledged = self.uplink.0.ledger.acknowledged(kind);
+        let doubt = *self.doubt.get_or_insert(acknowledged);
+        self.strikes += 1;
+        self.rest = Some(self.backoff.rest());
+        if self.strikes < STRIKES || !self.lane.passport().method.resend {
+            Verdict::Retry(error, Reach::Unknown)
+        } else if records > 1 || acknowledged > doubt {
+            Verdict::Rejected(error)
+        } else {
+            Verdict::Suspect(error)
+        }
+    }
+
+    fn trust(&mut self) {
+        self.strikes = 0;
+        self.doubt = None;
     }
 
     /// Says once what holds records up, until that changes.
@@ -275,6 +333,13 @@ async fn verdict(response: http::Response<Incoming>) -> Verdict {
             Status::InvalidArgument | Status::OutOfRange | Status::Unimplemented => {
                 Verdict::Rejected(failed(&status))
             }
+            // So gRPC servers answer what they cannot decode, and when a handler throws.
+            Status::Internal | Status::Unknown | Status::DataLoss => {
+                Verdict::Suspect(failed(&status))
+            }
+            Status::ResourceExhausted if is_about_size(status.message()) => {
+                Verdict::Rejected(failed(&status))
+            }
             _ => Verdict::Retry(failed(&status), Reach::Unknown),
         },
         None => {
@@ -282,6 +347,12 @@ async fn verdict(response: http::Response<Incoming>) -> Verdict {
             Verdict::Retry(Error::new(Code::CallFailed).found(found), Reach::Unknown)
         }
     }
+}
+
+/// How gRPC's implementations say that a message exceeds the receiver's limit; the same status
+/// otherwise means that the backend is busy.
+fn is_about_size(text: &str) -> bool {
+    ["larger than max", "exceeds maximum size"].iter().any(|part| text.contains(part))
 }
 
 /// Returns once the backend has made no progress for `limit`.

@@ -21,64 +21,127 @@ pub(super) struct Context {
     sticky: Sticky,
     /// By field number, as encoded.
     fields: Vec<(u32, Bytes)>,
+    /// All of them, one behind the other.
+    joined: Bytes,
     /// Whether the first message has passed.
     begun: bool,
 }
+
+/// What the stream so far means for one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Bearing {
+    /// What the message needs in front as the first of a stream.
+    pub(super) prefix: Bytes,
+    /// Whom it may share a stream with.
+    pub(super) company: Company,
+}
+
+/// Whom a message may share a stream with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Company {
+    /// Any message of the same head.
+    Head(Bytes),
+    /// Messages of its own stream only.
+    Own,
+}
+
+/// Longer fields than this are no names of services; they are not carried along.
+const LONGEST_FIELD: usize = 64 * 1024;
 
 // === impl Context ===
 
 impl Context {
     pub(super) fn new(sticky: Sticky) -> Self {
-        Self { sticky, fields: Vec::new(), begun: false }
+        Self { sticky, fields: Vec::new(), joined: Bytes::new(), begun: false }
     }
 
-    /// The sticky fields of a stream's first message, which decide whom the stream may join.
-    pub(super) fn head_of(&self, first: &Message, encoding: Option<&HeaderValue>) -> Vec<u8> {
-        match self.sticky {
-            Sticky::Head(numbers) => plain(first, encoding)
-                .and_then(|message| scan::pick(&message, numbers).ok())
-                .unwrap_or_default(),
-            _ => Vec::new(),
-        }
-    }
-
-    /// Takes note of a message; gives back what it would need in front as the first of a stream.
-    pub(super) fn pass(&mut self, message: &Message, encoding: Option<&HeaderValue>) -> Bytes {
-        let (numbers, latest) = match self.sticky {
-            Sticky::Head(numbers) | Sticky::Unit(numbers) => (numbers, false),
-            Sticky::Latest(numbers) => (numbers, true),
-            Sticky::None | Sticky::Whole => return Bytes::new(),
+    /// Takes note of a message and says what the stream so far means for it.
+    pub(super) fn pass(&mut self, message: &Message, encoding: Option<&HeaderValue>) -> Bearing {
+        let (numbers, latest, shared) = match self.sticky {
+            Sticky::None => return Bearing::free(),
+            Sticky::Whole => return Bearing::own(),
+            Sticky::Head(numbers) => (numbers, false, true),
+            Sticky::Unit(numbers) => (numbers, false, false),
+            Sticky::Latest(numbers) => (numbers, true, false),
         };
         let first = !std::mem::replace(&mut self.begun, true);
-        if !first && !latest && self.fields.is_empty() {
-            return Bytes::new();
-        }
-        let Some(message) = plain(message, encoding) else { return Bytes::new() };
-        let own: Vec<(u32, Bytes)> = scan::fields(&message)
-            .map_while(|field| field.ok())
-            .filter(|field| numbers.contains(&field.number))
-            .map(|field| (field.number, Bytes::copy_from_slice(field.raw)))
-            .collect();
+        // What cannot be read, or read to its end, keeps to its own stream.
+        let Some(own) = plain(message, encoding).and_then(|plain| pick(&plain, numbers)) else {
+            return Bearing::own();
+        };
         let prefix = self.missing_in(&own);
+        let company = match (shared, numbers.first()) {
+            (true, Some(service)) => self.company(&own, *service),
+            _ => Company::Own,
+        };
         if first || latest {
-            for (number, raw) in own {
-                self.fields.retain(|(other, _)| *other != number);
-                self.fields.push((number, raw));
-            }
+            self.remember(own);
         }
-        prefix
+        Bearing { prefix, company }
     }
 
-    /// The fields in force that the message does not carry itself.
-    fn missing_in(&self, own: &[(u32, Bytes)]) -> Bytes {
-        let mut prefix = Vec::new();
-        for (number, raw) in &self.fields {
-            if !own.iter().any(|(other, _)| other == number) {
-                prefix.extend_from_slice(raw);
-            }
+    /// Those who have the same fields, by their own words or by their stream's. The first field
+    /// decides whose a message is: without it, a message would be taken for somebody else's.
+    fn company(&self, own: &[(u32, Bytes)], decisive: u32) -> Company {
+        let inherited = self.fields.iter().filter(|(number, _)| !has(own, *number));
+        let mut head: Vec<&(u32, Bytes)> = own.iter().chain(inherited).collect();
+        if !head.iter().any(|(number, _)| *number == decisive) {
+            return Company::Own;
         }
-        prefix.into()
+        head.sort_by_key(|(number, _)| *number);
+        if head.len() == self.fields.len() && own.is_empty() {
+            return Company::Head(self.joined.clone());
+        }
+        Company::Head(head.iter().flat_map(|(_, raw)| raw.iter().copied()).collect())
     }
+
+    fn remember(&mut self, own: Vec<(u32, Bytes)>) {
+        if own.is_empty() {
+            return;
+        }
+        self.fields.retain(|(number, _)| !has(&own, *number));
+        self.fields.extend(own);
+        self.fields.sort_by_key(|(number, _)| *number);
+        self.joined = self.fields.iter().flat_map(|(_, raw)| raw.iter().copied()).collect();
+    }
+
+    /// The fields in force that the message does not carry itself. Most carry none, and share what
+    /// is there already.
+    fn missing_in(&self, own: &[(u32, Bytes)]) -> Bytes {
+        if !self.fields.iter().any(|(number, _)| has(own, *number)) {
+            return self.joined.clone();
+        }
+        let missing = self.fields.iter().filter(|(number, _)| !has(own, *number));
+        missing.flat_map(|(_, raw)| raw.iter().copied()).collect()
+    }
+}
+
+// === impl Bearing ===
+
+impl Bearing {
+    fn free() -> Self {
+        Self { prefix: Bytes::new(), company: Company::Head(Bytes::new()) }
+    }
+
+    fn own() -> Self {
+        Self { prefix: Bytes::new(), company: Company::Own }
+    }
+}
+
+fn has(fields: &[(u32, Bytes)], number: u32) -> bool {
+    fields.iter().any(|(other, _)| *other == number)
+}
+
+/// The last occurrence of each of these fields, as encoded; `None` if the message is malformed.
+fn pick(message: &[u8], numbers: &[u32]) -> Option<Vec<(u32, Bytes)>> {
+    let mut found: Vec<(u32, Bytes)> = Vec::new();
+    for number in numbers {
+        let raw = scan::pick(message, &[*number]).ok()?;
+        if !raw.is_empty() && raw.len() <= LONGEST_FIELD {
+            found.push((*number, raw.into()));
+        }
+    }
+    Some(found)
 }
 
 /// A message with the fields of its stream in front, to be sent uncompressed; `None` if it cannot
@@ -143,9 +206,10 @@ mod tests {
             let encode =
                 |message: Message| if encoding.is_some() { gzip(&message) } else { message };
             let mut context = Context::new(Sticky::Head(&[2, 3]));
-            assert!(context.pass(&encode(log("svc", "one", "/a")), encoding.as_ref()).is_empty());
+            let first = context.pass(&encode(log("svc", "one", "/a")), encoding.as_ref());
+            assert!(first.prefix.is_empty());
             let second = encode(log("", "two", "/b"));
-            let prefix = context.pass(&second, encoding.as_ref());
+            let Bearing { prefix, .. } = context.pass(&second, encoding.as_ref());
             let joined = prefixed(&second, encoding.as_ref(), &prefix).unwrap();
             let joined = LogData::decode(joined.data).unwrap();
             assert_eq!(
@@ -153,6 +217,32 @@ mod tests {
                 ("svc", "two", "/b")
             );
         }
+    }
+
+    #[test]
+    fn company_is_those_of_the_same_service_by_whatever_words() {
+        let company = |messages: &[Message]| {
+            let mut context = Context::new(Sticky::Head(&[2, 3]));
+            let all = messages.iter().map(|message| context.pass(message, None).company);
+            all.last().unwrap()
+        };
+        let a = company(&[log("a", "", "/1")]);
+        assert!(matches!(a, Company::Head(_)));
+        assert_eq!(a, company(&[log("a", "", "/1"), log("", "", "/2")]));
+        assert_eq!(a, company(&[log("b", "", "/1"), log("a", "", "/2")]));
+        assert_ne!(a, company(&[log("b", "", "/1"), log("", "", "/2")]));
+        assert_ne!(a, company(&[log("a", "i", "/1")]));
+        assert_eq!(company(&[log("", "", "/1")]), Company::Own);
+        let broken = Message { compressed: false, data: Bytes::from_static(b"\xff") };
+        assert_eq!(company(&[broken]), Company::Own);
+    }
+
+    #[test]
+    fn fields_that_are_no_names_are_not_carried_along() {
+        let mut context = Context::new(Sticky::Head(&[2, 3]));
+        context.pass(&log(&"x".repeat(LONGEST_FIELD), "i", "/1"), None);
+        let prefix = context.pass(&log("", "", "/2"), None).prefix;
+        assert!(prefix.len() < 10, "{}", prefix.len());
     }
 
     #[test]

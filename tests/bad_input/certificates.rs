@@ -65,12 +65,13 @@ fn files(which: Which, set: &Set) -> Vec<Row> {
             .set(&format!("{}=/proc/self/mem", which.key()))
             .says(which.key())
             .says("file /proc/self/mem"),
-        row("a directory", "SKT-203")
+        row("a directory", if which == Which::Ca { "SKT-217" } else { "SKT-203" })
             .prepare(|folder| {
                 folder.remove(file);
                 fs::create_dir(folder.join(file)).unwrap();
             })
-            .says("found a directory"),
+            // A folder of CAs may be one that OpenSSL finds its way in.
+            .says(if which == Which::Ca { "openssl rehash" } else { "found a directory" }),
         row("a FIFO", "SKT-203").prepare(|folder| fifo(&folder.join(file))).says("found a device"),
         row("too large", "SKT-205").file(file, vec![b'x'; 9 * 1024 * 1024]),
         row("binary noise", "SKT-206").file(file, keys::noise()).says("found binary"),

@@ -131,15 +131,20 @@ pub(crate) fn values() -> Vec<Row> {
         bad("=x", "SKT-112"),
         bad("agent.ssl_fips=required", "SKT-113").says("found required"),
         bad("agent.ssl_min_protocol=TLSv1.3", "SKT-113"),
-        bad("agent.ssl_crl_path=/tmp", "SKT-113"),
+        bad("agent.ssl_crl_path=/no/such/list", "SKT-201"),
+        bad("agent.ssl_crl_path=config", "SKT-217").says("openssl rehash"),
+        bad("agent.ssl_crl_path=tls/ca.crt", "SKT-207").says("expected revocation lists"),
+        bad("agent.ssl_verify_depth=three", "SKT-110"),
+        bad("agent.ssl_verify_depth=1000", "SKT-111"),
+        bad("agent.ssl_trust=file", "SKT-110").says("auto, ca, system, both"),
         bad("spool.path=/var/spool/skytls", "SKT-113"),
         bad("relay.ack=delivered", "SKT-113"),
         bad("relay.authentication=s3cret", "SKT-113").secret("s3cret"),
         bad("collector.proxy=http://u:s3cret@h:1", "SKT-113").secret("s3cret"),
         mutual("not built yet, by the environment", &set)
-            .env("SW_AGENT_SSL_OCSP", "require")
+            .env("SW_AGENT_SSL_FIPS", "required")
             .refused("SKT-113")
-            .says("key agent.ssl_ocsp"),
+            .says("key agent.ssl_fips"),
         mutual("a key by a URI", &set)
             .set("agent.ssl_key_path=pkcs11:object=x;pin-value=s3cret")
             .refused("SKT-113")
@@ -210,6 +215,14 @@ pub(crate) fn values() -> Vec<Row> {
             .secret("s3cret")
             .refused("SKT-123"),
         // The CA that was asked for is not there.
+        plain("trust in a CA file that is missing", "agent.force_tls=true\nagent.ssl_trust=ca")
+            .refused("SKT-201")
+            .says("key agent.ssl_trust")
+            .says("ca/ca.crt"),
+        plain("trust in both with a file missing", "agent.force_tls=true\nagent.ssl_trust=both")
+            .refused("SKT-201")
+            .says("agent.ssl_trust=both"),
+        plain("trust in the system while plaintext", "agent.ssl_trust=system").refused("SKT-122"),
         plain("a CA by the environment that is missing", "")
             .env("SW_AGENT_SSL_TRUSTED_CA_PATH", "/ca/ca.crt")
             .refused("SKT-201")

@@ -9,6 +9,8 @@
 
 use std::time::Duration;
 
+pub(crate) mod command;
+pub(crate) mod crl;
 pub(crate) mod folder;
 pub(crate) mod keys;
 pub(crate) mod openssl;
@@ -16,6 +18,7 @@ pub(crate) mod peers;
 pub(crate) mod pki;
 pub(crate) mod process;
 pub(crate) mod script;
+pub(crate) mod verdict;
 
 /// How long a test waits for what has to happen: long for a machine under load, never reached otherwise.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);

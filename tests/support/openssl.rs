@@ -20,7 +20,7 @@ pub(crate) struct Server {
 
 /// Runs `openssl` to its end, in a clean environment and with empty stdin.
 pub(crate) fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Finished {
-    let mut command = Command::new("openssl");
+    let mut command = Command::new(super::command::openssl());
     command.args(arguments);
     clean(&mut command);
     Process::start(command, Stdio::null()).finish()
@@ -95,7 +95,7 @@ impl Peer {
     }
 
     fn new(which: &str) -> Self {
-        let mut command = Command::new("openssl");
+        let mut command = Command::new(super::command::openssl());
         command.arg(which);
         clean(&mut command);
         Self(command)

@@ -3,15 +3,22 @@
 //! Nothing here decides anything: each function is one OpenSSL call (its man page is named) with
 //! its result made safe to use. Works with OpenSSL 3.0 and newer.
 
+mod trust;
+
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use foreign_types::ForeignTypeRef;
+use openssl::nid::Nid;
 use openssl::ssl::SslRef;
 use openssl::stack::StackRef;
 use openssl::x509::{X509Name, X509Ref};
 use openssl_sys as ffi;
+
+pub use trust::{
+    Judge, add_crl, certificate_with_trust, rejects_servers, request_status, trust_besides,
+};
 
 mod raw {
     //! Declarations that openssl-sys does not have, as OpenSSL 3.0's headers give them.
@@ -19,6 +26,8 @@ mod raw {
 
     unsafe extern "C" {
         pub(crate) fn X509_check_ca(x: *mut ffi::X509) -> c_int;
+        pub(crate) fn X509_check_purpose(x: *mut ffi::X509, id: c_int, ca: c_int) -> c_int;
+        pub(crate) fn X509_get_ext_by_NID(x: *const ffi::X509, nid: c_int, after: c_int) -> c_int;
         pub(crate) fn X509_get_signature_info(
             x: *mut ffi::X509,
             mdnid: *mut c_int,
@@ -47,6 +56,28 @@ pub fn is_ca(certificate: &X509Ref) -> bool {
     // SAFETY: the pointer comes from a live reference. X509_check_ca only fills the extension
     // cache inside, under OpenSSL's own lock, which is why its argument is not const.
     unsafe { raw::X509_check_ca(certificate.as_ptr()) == 1 }
+}
+
+/// Whether a CA may stand above a TLS server's certificate by its extended key usage, if it has one
+/// (`X509_check_purpose(3)` = 1).
+pub fn may_issue_for_servers(certificate: &X509Ref) -> bool {
+    const X509_PURPOSE_SSL_SERVER: c_int = 2;
+    const AS_CA: c_int = 1;
+    // SAFETY: as in `is_ca`.
+    unsafe { raw::X509_check_purpose(certificate.as_ptr(), X509_PURPOSE_SSL_SERVER, AS_CA) == 1 }
+}
+
+/// Whether a certificate limits what lies below it in a way that only walking the chain can judge:
+/// by name constraints, or by a critical extension that OpenSSL does not know
+/// (`X509_get_extension_flags(3)`, EXFLAG_CRITICAL).
+pub fn is_constrained(certificate: &X509Ref) -> bool {
+    const EXFLAG_CRITICAL: u32 = 0x200;
+    let nid = Nid::NAME_CONSTRAINTS.as_raw();
+    // SAFETY: as in `is_ca`; -1 starts the search at the first extension.
+    unsafe {
+        ffi::X509_get_extension_flags(certificate.as_ptr()) & EXFLAG_CRITICAL != 0
+            || raw::X509_get_ext_by_NID(certificate.as_ptr(), nid, -1) >= 0
+    }
 }
 
 /// The strength of a certificate's signature in bits, as OpenSSL's security level counts it
@@ -161,7 +192,6 @@ mod tests {
     use openssl::bn::BigNum;
     use openssl::ec::{EcGroup, EcKey};
     use openssl::hash::MessageDigest;
-    use openssl::nid::Nid;
     use openssl::pkey::PKey;
     use openssl::x509::extension::BasicConstraints;
     use openssl::x509::{X509, X509Name};
