@@ -7,9 +7,11 @@ mod tls_client;
 
 use check_report::Report;
 use openssl::hash::MessageDigest;
+use skytls::pki::{Authority, Leaf, Profile};
+use support::crl::List;
 use support::openssl::{Peer, Server};
 use support::peers;
-use support::pki::{self, DAY, Files, HOUR, Recipe, Set, V3};
+use support::pki::{self, DAY, Files, HOUR, MINTED, Recipe, Set, V3};
 use tls_client::{Agent, h2_server};
 
 fn plain_server(files: &Files) -> Peer {
@@ -155,6 +157,26 @@ fn a_clock_that_is_slow() {
 #[test]
 fn a_certificate_for_later() {
     check_set(&pki::proper_between(3 * DAY + HOUR, 9 * DAY)).golden("not_yet_valid").code(4);
+}
+
+#[test]
+fn a_revoked_certificate() {
+    let ca = Authority::new(&Profile::new("test root").expect(MINTED)).expect(MINTED);
+    let server = ca.issue(&Leaf::server(["localhost"]).expect(MINTED)).expect(MINTED);
+    let set = Set {
+        ca: ca.certificate_pem().to_owned(),
+        server: server.chain_pem().to_owned(),
+        server_key: server.key_pem().to_owned(),
+        ..pki::proper()
+    };
+    let agent = Agent::trusting(&set.ca).set("agent.ssl_crl_path", "/ca/ca.crl");
+    let files = set.write();
+    agent.folder.replace("ca/ca.crl", List::of(&ca).revoke(server.certificate()).pem(), 0o644);
+    let report = check(&agent, &h2_server(&files).listen());
+    assert_eq!(report.golden("revoked").code(4).mark("files.crl"), "ok");
+    // The twin: a list without it.
+    agent.folder.replace("ca/ca.crl", List::of(&ca).pem(), 0o644);
+    tls_only(&agent, &h2_server(&files).listen()).code(0);
 }
 
 #[test]

@@ -128,7 +128,7 @@ pub(super) fn material(tls: &TlsSettings, description: &Description) -> Vec<Chec
                 true => ("files.crl_dates", "the next revocation list is there in time"),
                 false => ("files.notice", "the files need no repair"),
             };
-            checks.push(Check::warning(id, fact, "see below").why(why).remedy(remedy));
+            checks.push(Check::warning(id, fact, "not quite").why(why).remedy(remedy));
         }
     }
     checks
