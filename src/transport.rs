@@ -12,7 +12,7 @@
 
 pub(crate) mod alpn;
 pub(crate) mod backoff;
-mod connection;
+pub(crate) mod connection;
 mod connector;
 mod keeper;
 pub(crate) mod resolve;
