@@ -4,6 +4,7 @@
 //! [`out`] write to the standard streams.
 
 pub mod certs;
+mod check;
 pub mod collector;
 pub mod config;
 mod demo;
@@ -37,6 +38,8 @@ struct Arguments {
 enum Command {
     /// Relay local agents' gRPC to the backend over OpenSSL
     Run(run::RunArgs),
+    /// Check the way to the backend: settings, files, DNS, TCP, TLS, HTTP/2, gRPC
+    Check(check::CheckArgs),
     /// Write certificates for agent and backend
     Certs(CertsArgs),
     /// Stand in for the backend: accept everything, count it, do wrong to order
@@ -96,7 +99,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match dispatch(arguments.command, arguments.verbose) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             out::error(&error);
             ExitCode::from(error.exit_code())
@@ -104,11 +107,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn dispatch(command: Command, verbose: u8) -> Result<()> {
+/// Runs a command; one that has already told why it failed gives an exit code.
+fn dispatch(command: Command, verbose: u8) -> Result<u8> {
     if !matches!(command, Command::Run(_)) {
         logging::to_stderr(verbose, log::LevelFilter::Warn);
     }
     match command {
+        Command::Check(args) => return check::check(&args),
         Command::Run(args) => run::run(&args, verbose),
         Command::Certs(args) => {
             let report = certs::write(&args.options)?;
@@ -119,6 +124,7 @@ fn dispatch(command: Command, verbose: u8) -> Result<()> {
         Command::Config(args) => show_settings(&args),
         Command::Version(args) => out::print(&version::render(&args)),
     }
+    .map(|()| 0)
 }
 
 fn show_settings(args: &ConfigArgs) -> Result<()> {

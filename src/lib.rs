@@ -41,6 +41,7 @@
 
 #![forbid(unsafe_code)]
 
+mod check;
 #[doc(hidden)]
 pub mod cli;
 pub mod config;

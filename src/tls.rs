@@ -19,7 +19,7 @@ mod folder;
 mod identity;
 mod key;
 mod library;
-mod name;
+pub(crate) mod name;
 mod openssl_cnf;
 mod order;
 mod policy;

@@ -12,14 +12,14 @@
 
 pub(crate) mod alpn;
 pub(crate) mod backoff;
-mod connection;
+pub(crate) mod connection;
 mod connector;
 mod keeper;
 pub(crate) mod resolve;
 mod stream;
 pub(crate) mod tcp;
 pub(crate) mod tls;
-mod unix;
+pub(crate) mod unix;
 
 use std::fmt;
 use std::future::Future;

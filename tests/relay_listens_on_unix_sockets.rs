@@ -168,6 +168,20 @@ fn a_socket_that_somebody_else_put_there_is_not_removed() {
 }
 
 #[test]
+fn check_goes_through_a_socket_too() {
+    let folder = Folder::empty();
+    let path = folder.join("relay.sock");
+    let backend = format!("collector.backend_service=unix:{}", path.display());
+    let check = || Skytls::new(["check", "--set", &backend]).in_folder(folder.path()).run();
+    let absent = check().expect_code(3).stdout;
+    assert!(absent.contains("unix.connect") && absent.contains("SKT-404"), "{absent}");
+    let address = format!("unix:{}", path.display());
+    let _fixture = Fixture::with(&[("relay.listen", &address)], |_| {});
+    let present = check().expect_code(0).stdout;
+    assert!(present.contains("unix.connect") && present.contains("relay.sock"), "{present}");
+}
+
+#[test]
 fn a_socket_as_backend_and_tls_do_not_go_together() {
     let folder = tempfile::tempdir().unwrap();
     let load = |settings: &[(&str, &str)]| {

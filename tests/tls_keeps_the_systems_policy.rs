@@ -131,11 +131,16 @@ fn no_policy_leads_below_tls_1_2() {
         NONE,
         "CipherString = ALL:@SECLEVEL=0\n",
         "MinProtocol = TLSv1\nCipherString = ALL:@SECLEVEL=0\n",
-        "MinProtocol = TLSv1\nMaxProtocol = TLSv1.1\nCipherString = ALL:@SECLEVEL=0\n",
     ] {
         let machine = Machine::new(policy);
         machine.refusal(&["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"], Code::NoCommonProtocol);
     }
+    // A policy that ends below leaves nothing: that is said at the start.
+    let ends_below = "MinProtocol = TLSv1\nMaxProtocol = TLSv1.1\nCipherString = ALL:@SECLEVEL=0\n";
+    let machine = Machine::new(ends_below);
+    let relay = machine.agent.relay("localhost:1".to_owned()).env("OPENSSL_CONF", machine.policy());
+    let finished = relay.run().expect_code(2);
+    assert_says(&finished.stderr, &Code::NoVersionLeft.id());
     // An OpenSSL of the same policy alone would go there.
     let policy = "MinProtocol = TLSv1\nCipherString = ALL:@SECLEVEL=0\n";
     let machine = Machine::new(policy);

@@ -82,7 +82,7 @@ fn dns_name(text: &str) -> Result<String> {
 }
 
 /// A distinguished name on one line, in the order of the certificate: `CN=localhost`.
-pub(super) fn one_line(name: &X509NameRef) -> String {
+pub(crate) fn one_line(name: &X509NameRef) -> String {
     let entries: Vec<String> = name
         .entries()
         .map(|entry| {
@@ -95,7 +95,7 @@ pub(super) fn one_line(name: &X509NameRef) -> String {
 }
 
 /// The names a certificate was issued for: DNS names and addresses, or the subject.
-pub(super) fn presented(certificate: &X509Ref) -> String {
+pub(crate) fn presented(certificate: &X509Ref) -> String {
     let mut names: Vec<String> = Vec::new();
     for name in certificate.subject_alt_names().iter().flatten() {
         match (name.dnsname(), name.ipaddress()) {

@@ -34,15 +34,19 @@ where
         Box::pin(async move {
             let io = protect.oneshot(target.clone()).await?;
             match io.negotiated() {
-                Some(negotiated) if negotiated.alpn != b"h2" => {
-                    let found = match negotiated.alpn.as_slice() {
-                        [] => "no choice of protocol".to_owned(),
-                        other => String::from_utf8_lossy(other).into_owned(),
-                    };
-                    Err(Error::new(Code::AlpnMissing).peer(&target).found(found).expected("h2"))
-                }
-                _ => Ok(io),
+                Some(negotiated) => agreed(&target, &negotiated.alpn).map(|()| io),
+                None => Ok(io),
             }
         })
     }
+}
+
+/// Whether the peer's choice is HTTP/2.
+pub(crate) fn agreed(target: &Target, alpn: &[u8]) -> Result<(), Error> {
+    let found = match alpn {
+        b"h2" => return Ok(()),
+        [] => "no choice of protocol".to_owned(),
+        other => String::from_utf8_lossy(other).into_owned(),
+    };
+    Err(Error::new(Code::AlpnMissing).peer(target).found(found).expected("h2"))
 }

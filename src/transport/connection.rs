@@ -10,12 +10,12 @@ use tower::ServiceExt;
 
 use super::Target;
 use super::connector::Dial;
-use super::stream::{Autopsy, Negotiated};
+use super::stream::{Autopsy, Io, Negotiated};
 use crate::error::{Code, Error, Result};
 
 /// A live connection; cloning shares it.
 #[derive(Debug, Clone)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     pub(super) target: Arc<Target>,
     pub(super) negotiated: Option<Negotiated>,
     sender: http2::SendRequest<Body>,
@@ -33,6 +33,11 @@ impl Connection {
     /// Dials the target and greets it by HTTP/2.
     pub(super) async fn open(target: Arc<Target>, dial: Dial) -> Result<Self> {
         let io = dial.oneshot(target.clone()).await?;
+        Self::over(target, io).await
+    }
+
+    /// Greets by HTTP/2 over a stream that stands.
+    pub(crate) async fn over(target: Arc<Target>, io: Io) -> Result<Self> {
         let (negotiated, autopsy, heard) = (io.negotiated(), io.autopsy(), io.heard());
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -79,7 +84,7 @@ impl Connection {
     /// # Errors
     ///
     /// Says whether the request was sent: one that was not comes back.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         mut request: http::Request<Body>,
     ) -> Result<http::Response<hyper::body::Incoming>, Refused> {
@@ -99,7 +104,7 @@ impl Connection {
     }
 
     /// Waits for the end and says why it came.
-    pub(super) async fn ended(&self) -> Error {
+    pub(crate) async fn ended(&self) -> Error {
         let mut end = self.end.clone();
         let mut retired = self.retired.subscribe();
         tokio::select! {
@@ -125,7 +130,7 @@ impl Connection {
 
 /// Why a request got no answer.
 #[derive(Debug)]
-pub(super) enum Refused {
+pub(crate) enum Refused {
     /// The connection was closed before; the request comes back unsent.
     Closed(Box<http::Request<Body>>),
     /// It may or may not have reached the backend.

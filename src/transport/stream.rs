@@ -72,7 +72,7 @@ const RECORD: usize = 16 * 1024;
 // === impl Io ===
 
 impl Io {
-    pub(super) fn plain(stream: TcpStream) -> Self {
+    pub(crate) fn plain(stream: TcpStream) -> Self {
         Self::new(Stream::Plain(stream))
     }
 
@@ -80,7 +80,7 @@ impl Io {
         Self::new(Stream::Local(stream))
     }
 
-    pub(super) fn tls(stream: SslStream<TcpStream>, role: Role) -> Self {
+    pub(crate) fn tls(stream: SslStream<TcpStream>, role: Role) -> Self {
         let record = Vec::with_capacity(RECORD);
         let protected = Protected { stream, role, autopsy: Autopsy::default(), record };
         Self::new(Stream::Tls(Box::new(protected)))

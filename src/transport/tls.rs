@@ -55,7 +55,24 @@ where
     }
 }
 
+/// A handshake with all that is to be seen of it, whether or not it came to a good end.
+pub(crate) struct Attempt {
+    pub(crate) stream: SslStream<TcpStream>,
+    pub(crate) role: Role,
+    pub(crate) outcome: Result<()>,
+}
+
 async fn handshake(target: &Target, protection: &Protection, stream: TcpStream) -> Result<Io> {
+    let Attempt { stream, role, outcome } = attempt(target, protection, stream).await?;
+    outcome.map(|()| Io::tls(stream, role))
+}
+
+/// Shakes hands; an error means that there was nothing to shake hands with.
+pub(crate) async fn attempt(
+    target: &Target,
+    protection: &Protection,
+    stream: TcpStream,
+) -> Result<Attempt> {
     let setup = |error: openssl::error::ErrorStack| {
         Error::new(Code::OpenSslFailed).peer(target).because(error)
     };
@@ -67,7 +84,7 @@ async fn handshake(target: &Target, protection: &Protection, stream: TcpStream) 
         name: protection.name.verified(),
         identity: protection.material.identity,
     };
-    match timeout(target.deadlines.handshake, Pin::new(&mut stream).connect()).await {
+    let outcome = match timeout(target.deadlines.handshake, Pin::new(&mut stream).connect()).await {
         // An anonymous cipher suite, which a policy may allow, has no certificate to verify.
         Ok(Ok(())) if stream.ssl().peer_certificate().is_none() => {
             let cipher = stream.ssl().current_cipher().map_or("", |cipher| cipher.name());
@@ -76,12 +93,13 @@ async fn handshake(target: &Target, protection: &Protection, stream: TcpStream) 
                 .found(format!("no certificate, with the cipher suite {cipher}"))
                 .expected("a certificate"))
         }
-        Ok(Ok(())) => Ok(Io::tls(stream, role)),
+        Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(handshake_failure(error, stream.ssl(), &witness, &role)),
         Err(_) => Err(Error::new(Code::HandshakeTimedOut)
             .peer(target)
             .found(format!("no end within {:?}", target.deadlines.handshake))),
-    }
+    };
+    Ok(Attempt { stream, role, outcome })
 }
 
 // === impl Protection ===

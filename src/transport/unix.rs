@@ -3,6 +3,7 @@
 //! What goes over it is plaintext. A target that is to be protected is refused here once more.
 
 use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -13,7 +14,7 @@ use tower::{Service, ServiceExt};
 use super::stream::Io;
 use super::{Dialling, Target};
 use crate::config::Backend;
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Result};
 
 /// Connects to sockets by itself, and leaves every other target to the layers underneath.
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,28 +39,31 @@ where
             return Box::pin(dial.oneshot(target));
         };
         let path = path.clone();
-        Box::pin(async move {
-            if target.protection.is_some() {
-                return Err(Error::new(Code::SocketBackendWithTls).peer(&target));
-            }
-            match timeout(target.deadlines.connect, UnixStream::connect(path)).await {
-                Ok(Ok(stream)) => Ok(Io::local(stream)),
-                Ok(Err(error)) => {
-                    let code = match error.kind() {
-                        ErrorKind::ConnectionRefused => Code::ConnectRefused,
-                        _ => Code::ConnectFailed,
-                    };
-                    let hint = match error.kind() {
-                        ErrorKind::NotFound => "check the path, and that the relay behind it runs",
-                        ErrorKind::PermissionDenied => {
-                            "give this user access: relay.unix_mode, and the group of the socket and its folders"
-                        }
-                        _ => "check that the relay behind the socket runs",
-                    };
-                    Err(Error::new(code).peer(&target).hint(hint).because(error))
+        Box::pin(async move { connect(&target, &path).await })
+    }
+}
+
+/// Connects to the socket of a target.
+pub(crate) async fn connect(target: &Target, path: &Path) -> Result<Io> {
+    if target.protection.is_some() {
+        return Err(Error::new(Code::SocketBackendWithTls).peer(target));
+    }
+    match timeout(target.deadlines.connect, UnixStream::connect(path)).await {
+        Ok(Ok(stream)) => Ok(Io::local(stream)),
+        Ok(Err(error)) => {
+            let code = match error.kind() {
+                ErrorKind::ConnectionRefused => Code::ConnectRefused,
+                _ => Code::ConnectFailed,
+            };
+            let hint = match error.kind() {
+                ErrorKind::NotFound => "check the path, and that the relay behind it runs",
+                ErrorKind::PermissionDenied => {
+                    "give this user access: relay.unix_mode, and the group of the socket and its folders"
                 }
-                Err(_) => Err(Error::new(Code::ConnectTimedOut).peer(&target)),
-            }
-        })
+                _ => "check that the relay behind the socket runs",
+            };
+            Err(Error::new(code).peer(target).hint(hint).because(error))
+        }
+        Err(_) => Err(Error::new(Code::ConnectTimedOut).peer(target)),
     }
 }

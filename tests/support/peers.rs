@@ -58,6 +58,16 @@ impl Peer {
         ))
     }
 
+    /// Begins TLS 1.2 as servers did before RFC 5746: a ServerHello without any extension.
+    pub(crate) fn legacy_renegotiation() -> Self {
+        // Record and message heads, version, 32 bytes of random, no session, the suite
+        // ECDHE-RSA-AES128-GCM-SHA256, no compression.
+        Self::start(Manner::Answers(
+            b"\x16\x03\x03\x00\x2a\x02\x00\x00\x26\x03\x03\
+              0123456789abcdef0123456789abcdef\x00\xc0\x2f\x00",
+        ))
+    }
+
     /// Accepts and stays silent.
     pub(crate) fn silent() -> Self {
         Self::start(Manner::Silent)

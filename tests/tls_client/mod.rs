@@ -91,6 +91,14 @@ impl Agent {
             .env("SW_RELAY_LISTEN", "127.0.0.1:0")
     }
 
+    /// `skytls check` in this folder, to be run.
+    pub(crate) fn check(&self, backend: impl Into<String>) -> Skytls {
+        self.write_config();
+        Skytls::new(["check"])
+            .in_folder(self.folder.path())
+            .env("SW_AGENT_COLLECTOR_BACKEND_SERVICES", backend.into())
+    }
+
     fn write_config(&self) {
         let lines: String =
             self.settings.iter().map(|(key, value)| format!("{key}={value}\n")).collect();

@@ -13,7 +13,8 @@ use std::ptr;
 use foreign_types::ForeignTypeRef;
 use openssl::nid::Nid;
 use openssl::ssl::SslRef;
-use openssl::x509::X509Ref;
+use openssl::stack::StackRef;
+use openssl::x509::{X509Name, X509Ref};
 use openssl_sys as ffi;
 
 pub use trust::{
@@ -43,6 +44,9 @@ mod raw {
         ) -> c_int;
         pub(crate) fn OSSL_PROVIDER_get0_name(prov: *const ffi::OSSL_PROVIDER) -> *const c_char;
         pub(crate) fn EVP_default_properties_is_fips_enabled(ctx: *mut ffi::OSSL_LIB_CTX) -> c_int;
+        pub(crate) fn SSL_get0_peer_CA_list(s: *const ffi::SSL) -> *const ffi::stack_st_X509_NAME;
+        pub(crate) fn SSL_get0_peername(s: *mut ffi::SSL) -> *const c_char;
+        pub(crate) fn SSL_get_signature_type_nid(s: *const ffi::SSL, pnid: *mut c_int) -> c_int;
     }
 }
 
@@ -93,6 +97,38 @@ pub fn signature_security_bits(certificate: &X509Ref) -> Option<u32> {
         )
     };
     if known == 1 { u32::try_from(bits).ok() } else { None }
+}
+
+/// The names of the CAs whose certificates the peer says it accepts (`SSL_get0_peer_CA_list(3)`);
+/// `None` if it has sent no list, which it does only when it asks for a certificate.
+pub fn peer_ca_list(ssl: &SslRef) -> Option<&StackRef<X509Name>> {
+    // SAFETY: the pointer comes from a live reference, and the call only reads.
+    let list = unsafe { raw::SSL_get0_peer_CA_list(ssl.as_ptr()) };
+    // SAFETY: not NULL. The list belongs to the connection and is replaced only by a further
+    // handshake, which needs it exclusively; the result borrows it for as long, and a shared
+    // reference changes nothing.
+    (!list.is_null()).then(|| unsafe { StackRef::from_ptr(list.cast_mut()) })
+}
+
+/// The name in the peer's certificate that matched the one verified (`SSL_get0_peername(3)`);
+/// `None` before that, and for addresses.
+pub fn matched_name(ssl: &SslRef) -> Option<String> {
+    // SAFETY: the pointer comes from a live reference; the call only reads, though its argument
+    // is not const. The string is NULL or NUL-terminated, belongs to the connection, and is copied
+    // before anybody can change that.
+    unsafe {
+        let name = raw::SSL_get0_peername(ssl.as_ptr());
+        (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
+    }
+}
+
+/// Whether this end has signed in the handshake (`SSL_get_signature_type_nid(3)`): a client does so
+/// exactly when it has shown a certificate of its own.
+pub fn has_signed(ssl: &SslRef) -> bool {
+    let mut nid: c_int = 0;
+    // SAFETY: the pointer comes from a live reference, the call only reads, and the out-pointer
+    // points at a local that outlives it.
+    unsafe { raw::SSL_get_signature_type_nid(ssl.as_ptr(), &raw mut nid) == 1 }
 }
 
 /// The group that the keys of a connection were exchanged in, as TLS names it, such as `x25519`;
