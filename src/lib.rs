@@ -36,8 +36,8 @@
 //!
 //! By default the system's OpenSSL (3.0 or newer) is linked; with the feature `vendored` one of the
 //! 3.5 LTS line is built in. It reads the distribution's `openssl.cnf` when TLS is first set up, for
-//! the whole process: that copy of OpenSSL is ours. `OPENSSL_CONF` wins. Policy is OpenSSL's own: `openssl.cnf`, security level and trust
-//! store stay in force ([`tls`]).
+//! the whole process: that copy of OpenSSL is ours. `OPENSSL_CONF` wins. Policy is OpenSSL's own:
+//! `openssl.cnf`, security level and trust store stay in force ([`tls`]).
 
 #![forbid(unsafe_code)]
 
