@@ -109,6 +109,9 @@ pub(crate) fn listeners() -> Vec<Row> {
         backend(&format!("127.0.0.1:{port}"), &format!("127.0.0.1:{port}")),
         backend(&format!("127.0.0.1:{port}"), &format!("localhost:{port}")),
         backend(&format!("localhost:{port}"), &format!("oap:1,[::1]:{port}")),
+        // A connection to the unspecified address stays on this machine.
+        backend(&format!("127.0.0.1:{port}"), &format!("0.0.0.0:{port}")),
+        backend(&format!("[::1]:{port}"), &format!("[::]:{port}")),
     ]
 }
 

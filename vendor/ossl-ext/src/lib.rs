@@ -182,15 +182,23 @@ pub fn default_properties_ask_for_fips() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use openssl::asn1::Asn1Time;
+    use openssl::asn1::{Asn1Object, Asn1OctetString, Asn1Time};
     use openssl::bn::BigNum;
     use openssl::ec::{EcGroup, EcKey};
     use openssl::hash::MessageDigest;
     use openssl::pkey::PKey;
-    use openssl::x509::extension::BasicConstraints;
-    use openssl::x509::{X509, X509Name};
+    use openssl::x509::extension::{BasicConstraints, ExtendedKeyUsage};
+    use openssl::x509::{X509, X509Extension, X509Name};
 
     fn certificate(constraints: Option<bool>, digest: MessageDigest) -> X509 {
+        certificate_with(constraints, digest, None)
+    }
+
+    fn certificate_with(
+        constraints: Option<bool>,
+        digest: MessageDigest,
+        extra: Option<X509Extension>,
+    ) -> X509 {
         let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
         let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
         let mut name = X509Name::builder().unwrap();
@@ -213,6 +221,9 @@ mod tests {
             }
             builder.append_extension(extension.build().unwrap()).unwrap();
         }
+        if let Some(extra) = extra {
+            builder.append_extension(extra).unwrap();
+        }
         builder.sign(&key, digest).unwrap();
         builder.build()
     }
@@ -222,6 +233,27 @@ mod tests {
         assert!(is_ca(&certificate(Some(true), MessageDigest::sha256())));
         assert!(!is_ca(&certificate(Some(false), MessageDigest::sha256())));
         assert!(!is_ca(&certificate(None, MessageDigest::sha256())));
+    }
+
+    #[test]
+    fn a_ca_may_be_limited_in_what_stands_below_it() {
+        let ca = |extra| certificate_with(Some(true), MessageDigest::sha256(), extra);
+        assert!(may_issue_for_servers(&ca(None)) && !is_constrained(&ca(None)));
+
+        let clients = ExtendedKeyUsage::new().client_auth().build().unwrap();
+        assert!(!may_issue_for_servers(&ca(Some(clients))));
+        let servers = ExtendedKeyUsage::new().server_auth().build().unwrap();
+        assert!(may_issue_for_servers(&ca(Some(servers))));
+
+        // NameConstraints with one permitted DNS name, "x".
+        let names = b"\x30\x07\xa0\x05\x30\x03\x82\x01\x78";
+        for (id, critical, der) in [("2.5.29.30", true, &names[..]), ("1.2.3.4", true, b"\x05\x00")]
+        {
+            let id = Asn1Object::from_str(id).unwrap();
+            let der = Asn1OctetString::new_from_bytes(der).unwrap();
+            let extra = X509Extension::new_from_der(&id, critical, &der).unwrap();
+            assert!(is_constrained(&ca(Some(extra))));
+        }
     }
 
     #[test]
