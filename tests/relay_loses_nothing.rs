@@ -159,6 +159,21 @@ fn a_backend_that_hangs_is_given_up_and_the_records_are_sent_again() {
 }
 
 #[test]
+fn a_large_record_over_a_slow_link_arrives_at_the_first_attempt() {
+    // 12 MB at 3 MB/s take twice the time that the backend may be without progress.
+    let fixture = Fixture::with(&[("collector.grpc_upstream_timeout", "2")], |_| {});
+    fixture.runtime.block_on(async {
+        fixture.set_faults(vec![Fault::new(Effect::Slow(3_000_000))]);
+        let mut client = Client::plain(fixture.address()).await;
+        let record = framed(&vec![7_u8; 12_000_000]);
+        let reply = client.call(request(SEGMENTS, &[]), [record]).await.unwrap();
+        assert_eq!(reply.status, Some(0));
+        let books = fixture.settled().await.total;
+        assert_eq!((books.acknowledged, books.possibly_duplicated), (1, 0), "{books:?}");
+    });
+}
+
+#[test]
 fn a_full_queue_slows_the_agent_down_and_drops_nothing() {
     let settings = [("buffer.max_bytes", "65536"), ("collector.grpc_upstream_timeout", "60")];
     let fixture = Fixture::with(&settings, |_| {});
