@@ -174,7 +174,7 @@ async fn a_cancelled_call_counts_as_broken_and_its_messages_as_received() {
     let call = client.open(request(SEGMENTS, &[]));
     call.send.send(framed(b"one")).await.unwrap();
     assert!(collector.wait_for(|counts| counts.received == 1, DEADLINE).await);
-    call.cancel();
+    call.cancel().await;
     assert!(collector.wait_for(|counts| counts.calls_broken == 1, DEADLINE).await);
     let counts = collector.counts();
     assert_eq!((counts.calls, counts.calls_ok, counts.received), (1, 0, 1));

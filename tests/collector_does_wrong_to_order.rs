@@ -135,7 +135,7 @@ async fn a_hanging_call_is_neither_read_nor_answered() {
     assert!(stuck.is_err(), "the window must fill up");
     assert_eq!(client.report(SEGMENTS, 1).await.status, Some(0), "other calls are served");
     assert_eq!(collector.counts().received, 1);
-    call.cancel();
+    call.cancel().await;
     reaches(&collector, |counts| counts.calls_broken == 1).await;
 }
 

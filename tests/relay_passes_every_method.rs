@@ -102,7 +102,7 @@ fn a_dialogue_that_is_reset_does_not_look_complete_to_the_backend() {
         let call = client.open(request(PPROF, &[]));
         call.send.send(framed(b"meta")).await.unwrap();
         fixture.until(|counts| counts.received == 1).await;
-        call.cancel();
+        call.cancel().await;
         let counts = fixture.until(|counts| counts.calls_broken == 1).await;
         assert_eq!(counts.calls_ok, 0);
     });

@@ -150,9 +150,11 @@ impl Call {
         Ok((self.send, self.reply.await.unwrap()?))
     }
 
-    /// Resets the call.
-    pub fn cancel(self) {
+    /// Resets the call. The sending stays open until then: its end would end the call properly.
+    pub async fn cancel(self) {
         self.reply.abort();
+        let _ = self.reply.await;
+        drop(self.send);
     }
 }
 
