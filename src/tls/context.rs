@@ -123,18 +123,15 @@ fn strictness(context: &mut SslContextBuilder, parts: &Parts<'_>) -> Result<(), 
 /// The store OpenSSL was built for, or, when nothing is there (an OpenSSL of our own knows no
 /// distribution), the distribution's.
 fn trust_system(context: &mut SslContextBuilder) -> Result<()> {
-    for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty());
+    let file = set("SSL_CERT_FILE");
+    if let Some(path) = file.as_ref().filter(|path| !Path::new(path).is_file()) {
         // OpenSSL says nothing about a missing one; every chain would be refused later.
-        if let Some(path) = env::var_os(name).filter(|path| !path.is_empty())
-            && name == "SSL_CERT_FILE"
-            && !Path::new(&path).is_file()
-        {
-            return Err(Error::new(Code::SystemTrustMissing).key(name).file(path).found("no file"));
-        }
+        let error = Error::new(Code::SystemTrustMissing).key("SSL_CERT_FILE");
+        return Err(error.file(path).found("no file"));
     }
     context.set_default_verify_paths().map_err(failed)?;
-    let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-    if set("SSL_CERT_FILE") || set("SSL_CERT_DIR") || super::Library::has_own_trust_store() {
+    if file.is_some() || set("SSL_CERT_DIR").is_some() || super::Library::has_own_trust_store() {
         return Ok(());
     }
     let found = openssl_probe::probe();
