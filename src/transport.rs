@@ -4,18 +4,26 @@
 //! Dialling is a pile of small layers, one file each: resolve the name, connect by
 //! TCP, protect by TLS, insist on HTTP/2 by the ALPN guard; a Unix socket of this machine needs none of them. [`Connector`]
 //! offers that pile as a tower service of `Uri` to any tonic or hyper client; [`Transport`] puts a
-//! keeper on top that holds one HTTP/2 connection, notices its end and makes the next one. Nothing
-//! here knows what the calls are about.
+//! keeper on top that holds one HTTP/2 connection, notices its end and makes the next one, and replaces
+//! it while it works when new material, its age or its address asks for it. Nothing here knows what
+//! the calls are about.
 //!
 //! The keeper is the only thing that heals the link: tonic's own reconnecting channel has no
 //! back-off and cannot retire a connection, so it is not used for records.
 
 pub(crate) mod alpn;
+mod backends;
 pub(crate) mod backoff;
+mod census;
 pub(crate) mod connection;
 mod connector;
+mod failure;
 mod keeper;
+mod leash;
+mod pulse;
 pub(crate) mod resolve;
+mod service;
+mod state;
 mod stream;
 pub(crate) mod tcp;
 pub(crate) mod tls;
@@ -33,8 +41,10 @@ use crate::config::{Backend, LinkSettings, TlsSettings};
 use crate::error::{Code, Error, Result};
 use crate::tls::{Generation, PeerName};
 
+pub use connection::Reach;
 pub use connector::Connector;
-pub use keeper::{Reach, Ready, State, Transport};
+pub use service::Transport;
+pub use state::{BackendState, BackendStatus, Ready, State, Upkeep};
 pub use stream::{Io, Negotiated};
 
 /// How long each step of dialling may take.
