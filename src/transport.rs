@@ -17,6 +17,7 @@ pub(crate) mod backoff;
 mod census;
 pub(crate) mod connection;
 mod connector;
+mod eyeballs;
 mod failure;
 mod keeper;
 mod leash;
@@ -31,6 +32,8 @@ pub(crate) mod unix;
 
 use std::fmt;
 use std::future::Future;
+use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +43,7 @@ use http::uri::{Authority, Scheme};
 use crate::config::{Backend, LinkSettings, TlsSettings};
 use crate::error::{Code, Error, Result};
 use crate::tls::{Generation, PeerName};
+use resolve::Names;
 
 pub use connection::Reach;
 pub use connector::Connector;
@@ -71,6 +75,8 @@ pub struct Target {
     pub(crate) scheme: Scheme,
     pub(crate) authority: Authority,
     pub(crate) deadlines: Deadlines,
+    /// Who looks the host up.
+    pub(crate) names: Names,
 }
 
 /// TLS for one target: material and the name to verify.
@@ -162,7 +168,19 @@ impl Target {
             protection,
             authority,
             deadlines: Deadlines::default(),
+            names: Names::default(),
         })
+    }
+
+    /// The same target, whose host is looked up by `lookup` in place of the system's resolver. It is
+    /// asked on a thread that may block, and not for hosts that are addresses already. What is
+    /// verified stays the name.
+    #[must_use]
+    pub fn looked_up_by(
+        &self,
+        lookup: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { names: Names::Other(Arc::new(lookup)), ..self.clone() }
     }
 }
 

@@ -274,6 +274,8 @@ catalogue! {
         "compare agent.authentication with the backend's SW_AUTHENTICATION; records wait meanwhile";
     PingsRefused = 605, Network, Http2, "the backend finds our keep-alive pings too frequent",
         "set collector.keepalive_interval to 300 s or more, or to 0; skytls pings less often from now on";
+    BackendBusy = 606, Backend, Grpc, "the backend has more to do than it can",
+        "none: records wait and are sent more slowly; if it lasts, give the backend more memory or more nodes";
 
     // 7xx: local listeners
     PortTaken = 701, Machine, Listen, "the listen address is in use",

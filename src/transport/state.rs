@@ -117,7 +117,13 @@ impl Default for Upkeep {
 
 impl From<&LinkSettings> for Upkeep {
     fn from(link: &LinkSettings) -> Self {
-        Self { patience: link.upstream_timeout, ..Self::default() }
+        Self {
+            patience: link.upstream_timeout,
+            longest_rest: link.longest_rest,
+            lookup: link.lookup_interval,
+            max_age: link.connection_max_age,
+            ping: link.keepalive_interval,
+        }
     }
 }
 
