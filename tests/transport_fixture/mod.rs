@@ -59,6 +59,16 @@ pub async fn keep_alive(transport: &Transport) -> Result<(), tonic::Status> {
     client.keep_alive(InstancePingPkg::default()).await.map(|_| ())
 }
 
+/// Calls until a call is answered.
+pub async fn served(transport: &Transport) {
+    within(async {
+        while transport.ready().await.is_err() || keep_alive(transport).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 pub async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.unwrap()
 }
