@@ -162,10 +162,7 @@ impl Link {
     /// Ends the feeding and waits until everything is settled: all that was accepted has arrived, and
     /// the books say so.
     pub async fn everything_arrived(mut self) -> Snapshot {
-        self.stop.send_replace(true);
-        if let Some(feeder) = self.feeder.take() {
-            within(feeder).await.unwrap();
-        }
+        self.stop_feeding().await;
         assert_eq!(self.uplink.flush(DEADLINE).await, 0, "{:?}", self.uplink.books());
         let books = self.uplink.books();
         let accepted = self.next.load(SeqCst);
@@ -178,6 +175,13 @@ impl Link {
             (0..usize::try_from(accepted).unwrap()).filter(|id| times(*id) == 0).collect();
         assert!(missing.is_empty(), "acknowledged, but never received: {missing:?}");
         books
+    }
+
+    pub async fn stop_feeding(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(feeder) = self.feeder.take() {
+            within(feeder).await.unwrap();
+        }
     }
 
     fn record(&self) -> Message {
@@ -204,6 +208,13 @@ impl Tls {
         };
         skytls::cli::certs::write(&options).unwrap();
         Self(folder)
+    }
+
+    /// Puts the CA of another set beside this one.
+    pub fn trust_also(&self, other: &Self) {
+        let mut both = std::fs::read(self.file("ca.crt")).unwrap();
+        both.extend(std::fs::read(other.file("ca.crt")).unwrap());
+        std::fs::write(self.file("ca.crt"), both).unwrap();
     }
 
     fn file(&self, name: &str) -> PathBuf {

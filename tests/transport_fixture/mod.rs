@@ -76,16 +76,19 @@ pub async fn within<T>(future: impl Future<Output = T>) -> T {
 /// Waits for a state.
 pub async fn until(transport: &Transport, wanted: impl Fn(&State) -> bool) -> State {
     let mut transport = transport.clone();
-    within(async {
+    let mut seen = Vec::new();
+    let met = tokio::time::timeout(DEADLINE, async {
         loop {
             let state = transport.state();
             if wanted(&state) {
                 return state;
             }
+            seen.push(format!("{state:?}"));
             transport.changed().await;
         }
     })
-    .await
+    .await;
+    met.unwrap_or_else(|_| panic!("the states were {seen:#?}"))
 }
 
 /// Waits until the collector's counts are as wanted.
