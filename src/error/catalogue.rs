@@ -284,8 +284,6 @@ catalogue! {
         "set collector.keepalive_interval to 300 s or more, or to 0; skytls pings less often from now on";
     BackendBusy = 606, Backend, Grpc, "the backend has more to do than it can",
         "none: records wait and are sent more slowly; if it lasts, give the backend more memory or more nodes";
-    AgentRefused = 610, Backend, Grpc, "the backend refuses the agent",
-        "set agent.authentication to the token of the backend (SW_AUTHENTICATION there)";
     DutyUnknown = 611, Backend, Grpc, "the backend does not know the call",
         "none: the agent does without it; a newer backend knows it";
 
