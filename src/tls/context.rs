@@ -82,7 +82,7 @@ fn trust(context: &mut SslContextBuilder, parts: &Parts<'_>) -> Result<()> {
             let judge = Box::new(move |accepted, store: &mut X509StoreContextRef| {
                 judge.judge(accepted, store, None)
             });
-            ossl_ext::trust_besides(context, parts.anchors, partial, &lists, judge)
+            ossl_ext::trust_besides(context, parts.anchors, partial, &lists, judge, None)
                 .map_err(failed)?;
         }
         Trust::System => {}
