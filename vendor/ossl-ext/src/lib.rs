@@ -48,6 +48,7 @@ mod raw {
         pub(crate) fn EVP_default_properties_is_fips_enabled(ctx: *mut ffi::OSSL_LIB_CTX) -> c_int;
         pub(crate) fn SSL_get0_peer_CA_list(s: *const ffi::SSL) -> *const ffi::stack_st_X509_NAME;
         pub(crate) fn SSL_get0_peername(s: *mut ffi::SSL) -> *const c_char;
+        pub(crate) fn SSL_CTX_get_security_level(ctx: *const ffi::SSL_CTX) -> c_int;
         pub(crate) fn SSL_CTX_get_ciphers(
             ctx: *const ffi::SSL_CTX,
         ) -> *mut ffi::stack_st_SSL_CIPHER;
@@ -142,6 +143,13 @@ pub fn has_extended_master_secret(ssl: &SslRef) -> bool {
     const SSL_CTRL_GET_EXTMS_SUPPORT: c_int = 122;
     // SAFETY: the pointer comes from a live reference; this command takes no arguments and reads.
     unsafe { ffi::SSL_ctrl(ssl.as_ptr(), SSL_CTRL_GET_EXTMS_SUPPORT, 0, ptr::null_mut()) == 1 }
+}
+
+/// The security level of a context that is being made (`SSL_CTX_get_security_level(3)`).
+pub fn security_level(context: &SslContextBuilder) -> u32 {
+    // SAFETY: the context is live, and the call only reads.
+    let level = unsafe { raw::SSL_CTX_get_security_level(context.as_ptr()) };
+    u32::try_from(level).unwrap_or_default()
 }
 
 /// The cipher suites that a context would use, TLS 1.3's first, by OpenSSL's names
@@ -296,6 +304,8 @@ mod tests {
         context.set_cipher_list("ECDHE-RSA-AES128-GCM-SHA256").unwrap();
         let suites = ["TLS_AES_256_GCM_SHA384", "ECDHE-RSA-AES128-GCM-SHA256"];
         assert_eq!(cipher_suites(&context), suites);
+        context.set_security_level(4);
+        assert_eq!(security_level(&context), 4);
     }
 
     #[test]
