@@ -170,11 +170,11 @@ keys! {
             "X509 strict verification, as `openssl -x509_strict`";
         VerifyDepth = "agent.ssl_verify_depth" "SW_AGENT_SSL_VERIFY_DEPTH" Built Kind::Whole { least: 0, most: 100 }, "",
             "most intermediate CAs that a chain may have; empty: OpenSSL's 100";
-        Fips = "agent.ssl_fips" "SW_AGENT_SSL_FIPS" Later Kind::OneOf(&["off", "required"]), "off",
+        Fips = "agent.ssl_fips" "SW_AGENT_SSL_FIPS" Built Kind::OneOf(&["off", "required"]), "off",
             "`required`: refuse to start unless FIPS is proven to be in force";
-        FipsConfig = "agent.ssl_fips_config" "SW_AGENT_SSL_FIPS_CONFIG" Later Kind::Path, "",
+        FipsConfig = "agent.ssl_fips_config" "SW_AGENT_SSL_FIPS_CONFIG" Built Kind::Path, "",
             "the FIPS provider's configuration, if not where OpenSSL finds it";
-        Provider = "agent.ssl_provider" "SW_AGENT_SSL_PROVIDER" Later Kind::Text, "",
+        Provider = "agent.ssl_provider" "SW_AGENT_SSL_PROVIDER" Built Kind::Text, "",
             "OpenSSL providers to load for key URIs";
         ReloadInterval = "agent.ssl_reload_interval" "SW_AGENT_SSL_RELOAD_INTERVAL" Later PERIOD_OR_OFF, "10",
             "how often the files are looked at; 0: never";
@@ -294,6 +294,11 @@ impl Key {
     pub(super) fn needs_tls(self) -> bool {
         self.name().starts_with("agent.ssl_")
             && !matches!(self, Self::TrustedCaPath | Self::KeyPath | Self::CertChainPath)
+    }
+
+    /// Whether a URI of OpenSSL's store may stand in place of a path.
+    pub(super) fn takes_uri(self) -> bool {
+        matches!(self, Self::TrustedCaPath | Self::KeyPath | Self::CertChainPath)
     }
 
     fn row(self) -> &'static Row {
