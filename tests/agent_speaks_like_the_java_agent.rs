@@ -180,8 +180,8 @@ fn a_token_never_travels_in_plaintext() {
 }
 
 fn settings_of_another_machine() -> skytls::config::Settings {
-    // Nothing is there (RFC 5737): the other backend is the one that answers.
-    settings("192.0.2.1:11800", &[])
+    // Nothing is there (RFC 3849): the other backend is the one that answers.
+    settings("[2001:db8::1]:11800", &[])
 }
 
 #[test]
