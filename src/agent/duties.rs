@@ -155,7 +155,7 @@ async fn heartbeat(caller: Caller, voice: Arc<Voice>, orders: Arc<Orders>, perio
     let mut rhythm = Rhythm::new("heartbeat", Duration::ZERO, periods.heartbeat_period);
     let mut beat: u64 = 0;
     while rhythm.due(caller.transport()).await {
-        let answer = if beat % periods.properties_factor.max(1) == 0 {
+        let answer = if beat.is_multiple_of(periods.properties_factor.max(1)) {
             caller.call(PROPERTIES, voice.properties()).await
         } else {
             caller.call(KEEP_ALIVE, voice.ping()).await
