@@ -7,6 +7,7 @@ mod assemble;
 mod backend;
 mod effective;
 mod environment;
+mod fips;
 mod idn;
 mod keys;
 mod layers;

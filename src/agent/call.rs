@@ -86,7 +86,7 @@ fn explain(status: Status) -> Error {
         return error.clone();
     }
     let code = match status.code() {
-        tonic::Code::PermissionDenied | tonic::Code::Unauthenticated => Code::AgentRefused,
+        tonic::Code::PermissionDenied | tonic::Code::Unauthenticated => Code::BackendDenies,
         tonic::Code::Unimplemented => Code::DutyUnknown,
         _ => Code::CallFailed,
     };
