@@ -3,6 +3,7 @@
 //!
 //! And a fleet whose backend restarts: its attempts stay bounded, and all are back in a stated time.
 
+#![allow(clippy::disallowed_macros, reason = "its figures are what ci/soak is for")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod outage_fixture;
