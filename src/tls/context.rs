@@ -12,7 +12,7 @@ use openssl::x509::{X509, X509CrlRef, X509StoreContextRef};
 
 use super::identity::Identity;
 use super::verify::Verifier;
-use super::{policy, staple};
+use super::{policy, session, staple};
 use crate::config::{TlsSettings, Trust};
 use crate::error::{Code, Error, Result};
 
@@ -50,6 +50,7 @@ pub(super) fn connector(parts: &Parts<'_>) -> Result<SslConnector> {
     context.set_verify_callback(SslVerifyMode::PEER, move |accepted, store| {
         judge.judge(accepted, store, None)
     });
+    session::collect(&mut context);
 
     let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(failed)?;
     // The builder's own context has the crate's cipher list instead of the system's.

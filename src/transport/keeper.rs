@@ -262,7 +262,10 @@ struct Complaints {
 impl Complaints {
     fn connected(&mut self, connection: &Connection) {
         let how = match &connection.negotiated {
-            Some(negotiated) => format!("by {} with {}", negotiated.protocol, negotiated.cipher),
+            Some(Negotiated { protocol, cipher, resumed: true, .. }) => {
+                format!("by {protocol} with {cipher}, session resumed")
+            }
+            Some(Negotiated { protocol, cipher, .. }) => format!("by {protocol} with {cipher}"),
             None => "in plaintext".to_owned(),
         };
         let after = match self.count {

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio_openssl::SslStream;
 
 use crate::error::Error;
-use crate::tls::{Role, later_failure};
+use crate::tls::{Role, later_failure, session};
 
 /// A connection to a peer, ready for HTTP/2.
 ///
@@ -37,6 +37,8 @@ pub struct Negotiated {
     pub cipher: String,
     /// The group the keys were exchanged in, such as `x25519`; empty without such an exchange.
     pub group: String,
+    /// Whether an earlier session was resumed, so that nothing was verified anew.
+    pub resumed: bool,
     /// The protocol chosen by ALPN; empty when the peer chose none.
     #[serde(skip)]
     pub alpn: Vec<u8>,
@@ -98,6 +100,7 @@ impl Io {
             protocol: ssl.version_str().to_owned(),
             cipher: ssl.current_cipher().map_or("", |cipher| cipher.name()).to_owned(),
             group: ossl_ext::negotiated_group(ssl).unwrap_or_default(),
+            resumed: ssl.session_reused(),
             alpn: ssl.selected_alpn_protocol().unwrap_or_default().to_vec(),
         })
     }
@@ -190,6 +193,13 @@ impl AsyncRead for Listening {
         };
         if buf.filled().len() > before && !*self.heard.borrow() {
             self.heard.send_replace(true);
+        } else if let (Stream::Tls(protected), Poll::Ready(_)) = (&self.stream, &result)
+            && !*self.heard.borrow()
+            && protected.stream.ssl().session_reused()
+        {
+            // The peer was done with us before its first word. That may be due to what the session
+            // says of us, so the next handshake is a full one.
+            session::forget(protected.stream.ssl());
         }
         result
     }
