@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -19,6 +20,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio_openssl::SslStream;
 
+use super::census::Present;
+use super::pulse::Pulse;
 use crate::error::Error;
 use crate::tls::{Role, later_failure, session};
 
@@ -48,10 +51,14 @@ pub struct Negotiated {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Autopsy(Arc<Mutex<Option<Error>>>);
 
-/// A stream that tells when the peer has sent its first byte.
+/// A stream that tells when the peer has sent something.
 struct Listening {
     stream: Stream,
+    /// Becomes true with the first byte.
     heard: watch::Sender<bool>,
+    pulse: Pulse,
+    /// Its place in the count of open connections.
+    present: Option<Present>,
 }
 
 enum Stream {
@@ -89,7 +96,31 @@ impl Io {
     }
 
     fn new(stream: Stream) -> Self {
-        Self(TokioIo::new(Listening { stream, heard: watch::channel(false).0 }))
+        Self(TokioIo::new(Listening {
+            stream,
+            heard: watch::channel(false).0,
+            pulse: Pulse::default(),
+            present: None,
+        }))
+    }
+
+    /// Counts the connection from now on until it is closed.
+    pub(super) fn count(&mut self, present: Present) {
+        self.0.inner_mut().present = Some(present);
+    }
+
+    /// What is known of the peer's signs of life.
+    pub(super) fn pulse(&self) -> Pulse {
+        self.0.inner().pulse.clone()
+    }
+
+    /// The peer's address; `None` for a socket of this machine.
+    pub(super) fn remote(&self) -> Option<SocketAddr> {
+        match &self.0.inner().stream {
+            Stream::Plain(stream) => stream.peer_addr().ok(),
+            Stream::Tls(protected) => protected.stream.get_ref().peer_addr().ok(),
+            Stream::Local(_) => None,
+        }
     }
 
     /// What was agreed on; `None` on a plaintext connection.
@@ -112,7 +143,8 @@ impl Io {
         }
     }
 
-    /// Becomes true with the first byte that the peer has sent inside the protection.
+    /// Becomes true with the first byte that the peer has sent inside the protection; closed when
+    /// the stream is.
     pub(super) fn heard(&self) -> watch::Receiver<bool> {
         self.0.inner().heard.subscribe()
     }
@@ -174,6 +206,16 @@ impl rt::Write for Io {
     }
 }
 
+// === impl Negotiated ===
+
+/// For the log: `TLSv1.3 with TLS_AES_256_GCM_SHA384, session resumed`.
+impl fmt::Display for Negotiated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} with {}", self.protocol, self.cipher)?;
+        if self.resumed { f.write_str(", session resumed") } else { Ok(()) }
+    }
+}
+
 // === impl Listening ===
 
 impl AsyncRead for Listening {
@@ -191,8 +233,11 @@ impl AsyncRead for Listening {
                 protected.examine(result)
             }
         };
-        if buf.filled().len() > before && !*self.heard.borrow() {
-            self.heard.send_replace(true);
+        if buf.filled().len() > before {
+            self.pulse.heard();
+            if !*self.heard.borrow() {
+                self.heard.send_replace(true);
+            }
         } else if let (Stream::Tls(protected), Poll::Ready(_)) = (&self.stream, &result)
             && !*self.heard.borrow()
             && protected.stream.ssl().session_reused()
@@ -300,7 +345,7 @@ impl Protected {
 // === impl Autopsy ===
 
 impl Autopsy {
-    fn note(&self, error: Error) {
+    pub(super) fn note(&self, error: Error) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
     }
 
