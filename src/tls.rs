@@ -15,6 +15,8 @@ mod certificates;
 mod contents;
 mod context;
 mod diagnose;
+mod fips;
+mod fips_policy;
 mod folder;
 mod identity;
 mod key;
@@ -23,7 +25,10 @@ pub(crate) mod name;
 mod openssl_cnf;
 mod order;
 mod policy;
+mod preflight;
+mod provider;
 mod read;
+mod realm;
 mod revocation;
 pub(crate) mod session;
 mod staple;
@@ -44,6 +49,7 @@ use crate::error::{Code, Error, Result};
 use certificates::Purpose;
 
 pub use diagnose::{Role, handshake_failure, later_failure};
+pub use fips::FipsInfo;
 pub use identity::Identity;
 pub use library::Library;
 pub use name::PeerName;
@@ -55,6 +61,7 @@ pub(crate) use acceptor::{Acceptor, ListenerNames, agreed_to_h2, client_failure,
 pub(crate) use context::ALPN_H2;
 pub(crate) use identity::Names;
 pub(crate) use openssl_cnf::establish;
+pub(crate) use realm::Realm;
 
 use openssl_cnf::OpensslCnf;
 use session::Sessions;
@@ -65,6 +72,7 @@ pub struct Generation {
     connector: SslConnector,
     verifier: Verifier,
     sessions: Sessions,
+    realm: Realm,
     description: Description,
 }
 
@@ -84,6 +92,8 @@ pub struct Description {
     pub crl_source: Option<String>,
     /// The revocation lists.
     pub crls: Vec<CrlInfo>,
+    /// The FIPS provider that does the work, and the proof, if FIPS is required.
+    pub fips: Option<FipsInfo>,
     /// What is worth a warning: expired certificates, a repaired order.
     pub warnings: Vec<String>,
 }
@@ -119,11 +129,13 @@ impl Generation {
     pub fn load(settings: &TlsSettings) -> Result<Self> {
         // First of all: an OpenSSL without the policy it should have must not be used.
         let warnings = OpensslCnf::in_force().judge()?;
-        let mut description = Description { warnings, ..Description::default() };
+        let realm = Realm::of(settings)?;
+        let fips = realm.fips().cloned();
+        let mut description = Description { warnings, fips, ..Description::default() };
         let anchors = match settings.ca.as_ref().filter(|_| settings.trust.has_ca()) {
             Some(source) => {
                 let key = "agent.ssl_trusted_ca_path";
-                let anchors = certificates::load(source, key, Purpose::Anchors)?;
+                let anchors = certificates::load(source, key, Purpose::Anchors, &realm)?;
                 description.ca_source = Some(source.to_string());
                 description.note_anchors(&anchors);
                 anchors
@@ -132,7 +144,7 @@ impl Generation {
         };
         let lists = match &settings.crl {
             Some(source) => {
-                let revocation::Lists { lists, warnings } = revocation::load(source)?;
+                let revocation::Lists { lists, warnings } = revocation::load(source, &realm)?;
                 description.crl_source = Some(source.to_string());
                 description.crls = lists.iter().map(|list| CrlInfo::of(list)).collect();
                 description.warnings.extend(warnings);
@@ -142,7 +154,7 @@ impl Generation {
         };
         let identity = match &settings.identity {
             Some(source) => {
-                let identity = identity::load(source, &identity::AGENT)?;
+                let identity = identity::load(source, &identity::AGENT, &realm)?;
                 description.identity_source = Some(source.chain.to_string());
                 description.note_identity(&identity);
                 Some(identity)
@@ -157,8 +169,9 @@ impl Generation {
             anchors: &anchors,
             identity: identity.as_ref(),
             verifier: &verifier,
+            realm: &realm,
         })?;
-        Ok(Self { connector, verifier, sessions: Sessions::default(), description })
+        Ok(Self { connector, verifier, sessions: Sessions::default(), realm, description })
     }
 
     /// The connector: cheap to clone, keeps the system's policy in force.
@@ -174,6 +187,11 @@ impl Generation {
     /// What peers have given to resume; it ends with this generation.
     pub(crate) fn sessions(&self) -> &Sessions {
         &self.sessions
+    }
+
+    /// Where OpenSSL works for it.
+    pub(crate) fn realm(&self) -> &Realm {
+        &self.realm
     }
 
     /// What this generation was made of.

@@ -4,7 +4,6 @@
 //! nothing.
 
 use std::fmt;
-use std::ptr;
 
 use foreign_types::{ForeignType, ForeignTypeRef};
 use openssl::error::ErrorStack;
@@ -80,16 +79,6 @@ impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session").finish_non_exhaustive()
     }
-}
-
-/// Whether the keys of a connection of TLS 1.2 are bound to its handshake (`SSL_get_extms_support(3)`,
-/// RFC 7627). Not known before the handshake has ended.
-pub fn has_extended_master_secret(ssl: &SslRef) -> bool {
-    const SSL_CTRL_GET_EXTMS_SUPPORT: std::ffi::c_int = 122;
-    // SAFETY: the pointer comes from a live reference; this command takes no arguments and reads.
-    let bound =
-        unsafe { ffi::SSL_ctrl(ssl.as_ptr(), SSL_CTRL_GET_EXTMS_SUPPORT, 0, ptr::null_mut()) };
-    bound == 1
 }
 
 fn duplicate(session: &SslSessionRef) -> Result<SslSession, ErrorStack> {
