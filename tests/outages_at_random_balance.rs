@@ -146,9 +146,10 @@ async fn started(received: &Received, address: std::net::SocketAddr) -> Collecto
 async fn a_fleet_comes_back_without_a_stampede() {
     /// Rests of at least a tenth of 0.2, 0.4, 0.8 and 1.5 s: on average five attempts in two seconds.
     const ATTEMPTS: usize = 5;
-    /// The longest rest, and the time that so many connections need on a slow machine.
-    const BACK: Duration = Duration::from_secs(6);
     let size = number("SKYTLS_SOAK_FLEET", 300);
+    // The longest rest, and what so many connections cost two busy cores that play both sides.
+    let most_taken =
+        Duration::from_secs(4) + Duration::from_millis(5) * u32::try_from(size).unwrap();
     let size = usize::try_from(size).unwrap();
     let backend = collector(any()).await;
     let address = backend.address();
@@ -173,7 +174,7 @@ async fn a_fleet_comes_back_without_a_stampede() {
         "{size} are back after {taken:.1?}; {} attempts, {most} in the busiest second",
         attempts.len()
     );
-    assert!(taken < BACK, "{taken:?}");
+    assert!(taken < most_taken, "{taken:?}");
     assert!(attempts.len() < size * (ATTEMPTS + 3), "{} attempts", attempts.len());
     assert!(most < size * ATTEMPTS, "{most} attempts in one second");
 }

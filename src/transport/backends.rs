@@ -171,9 +171,9 @@ impl Backends {
         if !said.contains(&error.code()) {
             said.push(error.code());
             log::warn!("{}; trying again with growing pauses", Chain(&error));
-        } else if attempts >= 8 && attempts.is_power_of_two() {
+        } else if attempts.is_power_of_two() {
             let elapsed = since.elapsed();
-            log::warn!("{} (for {elapsed:.0?} now, {attempts} attempts)", Chain(&error));
+            log::warn!("after {elapsed:.1?}: {} (attempt {attempts})", Chain(&error));
         }
         let until = now + rest;
         member.trouble = Some(Trouble { since, until, reason: error, attempts, said });
