@@ -2,7 +2,8 @@
 //! cloneable tower service.
 //!
 //! Dialling is a pile of small layers, one file each: resolve the name, connect by
-//! TCP, protect by TLS, insist on HTTP/2 by the ALPN guard; a Unix socket of this machine needs none of them. [`Connector`]
+//! TCP, ask a proxy for a way if there is one, protect by TLS, insist on HTTP/2 by the ALPN guard; a Unix
+//! socket of this machine needs none of them. [`Connector`]
 //! offers that pile as a tower service of `Uri` to any tonic or hyper client; [`Transport`] puts a
 //! keeper on top that holds one HTTP/2 connection, notices its end and makes the next one. Nothing
 //! here knows what the calls are about.
@@ -15,6 +16,7 @@ pub(crate) mod backoff;
 pub(crate) mod connection;
 mod connector;
 mod keeper;
+pub(crate) mod proxy;
 pub(crate) mod resolve;
 mod stream;
 pub(crate) mod tcp;
@@ -29,7 +31,7 @@ use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
 
-use crate::config::{Backend, LinkSettings, TlsSettings};
+use crate::config::{Backend, LinkSettings, Proxy, TlsSettings};
 use crate::error::{Code, Error, Result};
 use crate::tls::{Generation, PeerName};
 
@@ -45,6 +47,8 @@ pub struct Deadlines {
     pub resolve: Duration,
     /// Connecting to one address.
     pub connect: Duration,
+    /// A proxy's answer, which has to connect to the backend first.
+    pub proxy: Duration,
     /// The TLS handshake.
     pub handshake: Duration,
 }
@@ -55,6 +59,8 @@ pub struct Deadlines {
 pub struct Target {
     /// The host and port to connect to.
     pub(crate) backend: Backend,
+    /// Who is asked for a way there; never set for a Unix socket.
+    pub(crate) proxy: Option<Arc<proxy::Hop>>,
     /// What protects the connection; `None` is plaintext.
     pub(crate) protection: Option<Protection>,
     /// `:scheme` and `:authority` of the requests.
@@ -106,6 +112,7 @@ impl Default for Deadlines {
         Self {
             resolve: Duration::from_secs(10),
             connect: Duration::from_secs(10),
+            proxy: Duration::from_secs(10),
             handshake: Duration::from_secs(10),
         }
     }
@@ -146,13 +153,31 @@ impl Target {
                 .expected("host or host:port")
                 .because(error)
         })?;
+        let proxy = match (&link.proxy, backend) {
+            (Some(proxy), Backend::Tcp { .. }) => Some(Self::proxy(proxy)?),
+            _ => None,
+        };
         Ok(Self {
             backend: backend.clone(),
+            proxy,
             scheme: if protection.is_some() { Scheme::HTTPS } else { Scheme::HTTP },
             protection,
             authority,
             deadlines: Deadlines::default(),
         })
+    }
+
+    /// The proxy as a target, of which no more than name and TCP are used.
+    fn proxy(proxy: &Proxy) -> Result<Arc<proxy::Hop>> {
+        let target = Self {
+            backend: proxy.address(),
+            proxy: None,
+            protection: None,
+            scheme: Scheme::HTTP,
+            authority: Authority::from_static("proxy.invalid"),
+            deadlines: Deadlines::default(),
+        };
+        proxy::Hop::new(proxy, target).map(Arc::new)
     }
 }
 

@@ -34,6 +34,8 @@ const TOKEN: &str = "t0ken-of-nobody";
 /// A local agent's own.
 const FOREIGN_TOKEN: &str = "f0reign-token";
 const WRONG: &str = "battery staple";
+/// The password for the proxy.
+const PROXY: &str = "l3t-me-through";
 
 /// Files of a client whose key is encrypted, and what must not show of them.
 struct Bed {
@@ -50,6 +52,8 @@ fn settings_show_no_secret() {
     assert_eq!(loaded.settings.agent.authentication.as_ref().unwrap().expose(), TOKEN);
     let passphrase = loaded.settings.tls.identity.as_ref().unwrap().passphrase.as_ref().unwrap();
     assert_eq!(passphrase.expose(), PASSPHRASE);
+    let proxy = loaded.settings.link.proxy.as_ref().unwrap();
+    assert_eq!(proxy.credentials.as_ref().unwrap().expose(), &format!("agent:{PROXY}"));
 
     let mut text = String::new();
     show(&mut text, &loaded);
@@ -212,6 +216,7 @@ fn the_most_talkative_log_shows_no_secret() {
         .arg(bed.folder.config())
         .arg("--set")
         .arg(format!("collector.backend_service=localhost:{}", collector.address().port()))
+        .arg("--set=collector.proxy=")
         .env("SW_AGENT_AUTHENTICATION", TOKEN)
         .env("RUST_LOG", "trace")
         .start();
@@ -267,9 +272,10 @@ impl Bed {
         let key = PKey::private_key_from_pem_passphrase(set.client_key.as_bytes(), b"").unwrap();
         let encrypted = keys::encrypted_pkcs8_pem(&key);
         let mut secrets =
-            [TOKEN, FOREIGN_TOKEN, PASSPHRASE, WRONG, "s3cret"].map(str::to_owned).to_vec();
+            [TOKEN, FOREIGN_TOKEN, PASSPHRASE, WRONG, PROXY, "s3cret"].map(str::to_owned).to_vec();
         secrets.extend(key_lines(&set.client_key));
         secrets.extend(key_lines(&String::from_utf8_lossy(&encrypted)));
+        secrets.push(openssl::base64::encode_block(format!("agent:{PROXY}").as_bytes()));
         // As `Debug` shows bytes.
         secrets.push(listed(&encrypted));
         secrets.push(listed(set.client_key.as_bytes()));
@@ -279,6 +285,7 @@ impl Bed {
             "relay.listen=127.0.0.1:0\n\
              relay.drain_timeout=0\n\
              collector.backend_service=localhost:1\n\
+             collector.proxy=http://agent:{PROXY}@localhost:1\n\
              agent.ssl_trusted_ca_path=tls/ca.crt\n\
              agent.ssl_cert_chain_path=tls/client.crt\n\
              agent.ssl_key_path=tls/client.pem\n\

@@ -18,6 +18,7 @@ use super::layers::Value;
 use super::load::Loaded;
 use super::mode::{self, Facts};
 use super::paths::{self, Nowhere};
+use super::proxy::{self, Proxy};
 use super::settings::*;
 use super::value::{self, Fault};
 use crate::error::{Code, Error, Result};
@@ -83,9 +84,16 @@ impl Assembly {
         let backends = self.addresses(key, backend::backends)?;
         Ok(LinkSettings {
             backends,
+            proxy: self.proxy()?,
             authority: self.text(Key::Authority),
             upstream_timeout: self.seconds(Key::UpstreamTimeout)?,
         })
+    }
+
+    fn proxy(&self) -> Result<Option<Proxy>> {
+        let value = self.value(Key::Proxy);
+        let url = self.text(Key::Proxy);
+        url.map(|url| proxy::proxy(&url)).transpose().map_err(|fault| value.fault(fault))
     }
 
     fn tls(&mut self) -> Result<TlsSettings> {
@@ -237,7 +245,7 @@ impl Assembly {
         link: &LinkSettings,
         agent: &AgentSettings,
     ) -> Result<()> {
-        let Some(backend) = mode::exposed(mode, &link.backends) else { return Ok(()) };
+        let Some(backend) = mode::exposed(mode, link) else { return Ok(()) };
         if agent.authentication.is_some() && !agent.allow_plaintext_token {
             return Err(self
                 .value(Key::Authentication)

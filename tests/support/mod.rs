@@ -17,6 +17,7 @@ pub(crate) mod openssl;
 pub(crate) mod peers;
 pub(crate) mod pki;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod script;
 pub(crate) mod verdict;
 
