@@ -18,7 +18,8 @@ use openssl::x509::{X509Name, X509Ref};
 use openssl_sys as ffi;
 
 pub use trust::{
-    Judge, add_crl, certificate_with_trust, rejects_servers, request_status, trust_besides,
+    Judge, add_crl, certificate_with_trust, must_staple, rejects_servers, request_status,
+    trust_besides,
 };
 
 mod raw {
