@@ -28,6 +28,7 @@ use support::folder::Folder;
 use support::keys::{self, PASSPHRASE};
 use support::pki::{self, Set};
 use support::process::{Finished, Skytls};
+use support::proxy::Proxy;
 use tokio::runtime::Runtime;
 
 const TOKEN: &str = "t0ken-of-nobody";
@@ -239,6 +240,52 @@ fn the_most_talkative_log_shows_no_secret() {
     let finished = skytls.finish();
     assert!(finished.stderr.contains("connected to localhost"), "{}", finished.stderr);
     bed.assert_absent(&all(&finished));
+}
+
+/// Along a way that needs every secret there is, and along those that end at one of them.
+#[test]
+fn check_shows_no_secret() {
+    let bed = Bed::new();
+    let (_, mut settings) = bed.collector();
+    settings.tls = Some(bed.collector_tls());
+    let runtime = Runtime::new().unwrap();
+    let collector = runtime.block_on(Collector::start(settings)).unwrap();
+    let backend = format!("localhost:{}", collector.address().port());
+    let proxy = Proxy::demanding(&format!("agent:{PROXY}"), &backend, collector.address());
+    let pair = |key: &str, value: &str| format!("{key}={value}");
+    let url = |user: &str| pair("collector.proxy", &proxy.url_as(user));
+    let well = [pair("collector.backend_service", &backend), url(&format!("agent:{PROXY}"))];
+    for (spoilt, code, says) in [
+        (None, 0, "an empty stream was acknowledged"),
+        (Some(url("agent:s3cret")), 3, "SKT-407"),
+        (Some(url("agent:s3cret%")), 2, "SKT-125"),
+        (
+            Some(pair("collector.proxy", &format!("https://agent:{PROXY}@localhost:1"))),
+            2,
+            "SKT-125",
+        ),
+        (Some(pair("agent.authentication", FOREIGN_TOKEN)), 5, "PermissionDenied"),
+        (Some(pair("agent.authentication", "s3cr\u{e9}t s3cret")), 2, "SKT-110"),
+        (Some(pair("agent.ssl_key_passphrase", WRONG)), 2, "SKT-210"),
+        (Some(pair("agent.ssl_key_passphrase", "")), 2, "SKT-209"),
+        // Files exchanged.
+        (Some(pair("agent.ssl_trusted_ca_path", "tls/client.pem")), 2, "SKT-207"),
+        (Some(pair("agent.ssl_cert_chain_path", "tls/client.pem")), 2, "SKT-207"),
+    ] {
+        for json in [&[][..], &["--json"]] {
+            let mut check = Skytls::new(["check", "-vvv", "--config"]).arg(bed.folder.config());
+            for set in well.iter().chain(&spoilt) {
+                check = check.arg("--set").arg(set);
+            }
+            let check = json.iter().fold(check, |check, argument| check.arg(argument));
+            let finished = check.env("RUST_LOG", "trace").run().expect_code(code);
+            assert!(finished.stdout.contains(says), "{says}: {}", finished.stdout);
+            bed.assert_absent(&all(&finished));
+        }
+    }
+    // They were all on their way.
+    assert!(proxy.requests().iter().any(|head| head.contains("Proxy-Authorization: Basic ")));
+    assert_eq!(collector.counts().calls_ok, 2, "{:?}", collector.counts());
 }
 
 async fn report(address: SocketAddr, metadata: &[(&'static str, &str)]) {
