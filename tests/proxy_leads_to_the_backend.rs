@@ -190,7 +190,9 @@ fn a_token_does_not_travel_in_plaintext_to_a_proxy() {
     };
     // The proxy's loopback address is not this machine's.
     let refused = check("http://192.0.2.1:3128");
-    assert!(refused.code(2).finished.stdout.contains("SKT-123"), "{}", refused.finished.stdout);
+    let output = &refused.code(2).finished.stdout;
+    let way = "found a plaintext link through the proxy 192.0.2.1:3128";
+    assert!(output.contains("SKT-123") && output.contains(way), "{output}");
     assert_eq!(check(&proxy.url()).code(0).mark("oap.token"), "ok");
 }
 

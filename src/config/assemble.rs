@@ -246,16 +246,18 @@ impl Assembly {
         agent: &AgentSettings,
     ) -> Result<()> {
         let Some(backend) = mode::exposed(mode, link) else { return Ok(()) };
+        let proxy = link.proxy.as_ref();
+        let through = proxy.map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
         if agent.authentication.is_some() && !agent.allow_plaintext_token {
             return Err(self
                 .value(Key::Authentication)
                 .error(Code::TokenOverPlaintext)
                 .peer(backend)
-                .found("a plaintext link")
+                .found(format_args!("a plaintext link{through}"))
                 .expected("TLS"));
         }
         let text = format!(
-            "records travel in plaintext to {backend}: there is no CA file at {} and agent.force_tls is off",
+            "records travel in plaintext to {backend}{through}: there is no CA file at {} and agent.force_tls is off",
             self.default_ca().display()
         );
         self.warn(WarningKind::Plaintext, Key::ForceTls, text);

@@ -2,6 +2,7 @@
 //!
 //! Decides on facts that others gathered; it looks at no file and no network.
 
+use super::proxy::Proxy;
 use super::settings::{Backend, LinkSettings, Mode, PlaintextReason, TlsReason};
 use crate::error::Code;
 
@@ -47,11 +48,8 @@ pub(super) fn decide(facts: Facts) -> Result<Mode, Code> {
 /// The first backend that plaintext would reach over another machine: the backend's own, or that of the
 /// proxy, to which only a Unix socket does not go.
 pub(super) fn exposed(mode: Mode, link: &LinkSettings) -> Option<&Backend> {
-    let detour = link.proxy.as_ref().is_some_and(|proxy| !proxy.address().is_local());
-    let stays = |backend: &Backend| match backend {
-        Backend::Unix(_) => true,
-        Backend::Tcp { .. } => backend.is_local() && !detour,
-    };
+    let proxy = link.proxy.as_ref();
+    let stays = |backend: &Backend| backend.is_local() && !Proxy::leads_away(proxy, backend);
     if mode.is_tls() { None } else { link.backends.iter().find(|backend| !stays(backend)) }
 }
 
@@ -60,7 +58,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::Proxy;
 
     const PLAINTEXT: Result<Mode, Code> = Ok(Mode::Plaintext(PlaintextReason::NothingAsksForTls));
 

@@ -29,6 +29,12 @@ impl Proxy {
     pub(crate) fn address(&self) -> Backend {
         Backend::Tcp { host: self.host.clone(), port: self.port }
     }
+
+    /// Whether a backend is reached from another machine, so that a loopback address is not ours.
+    pub(super) fn leads_away(proxy: Option<&Self>, backend: &Backend) -> bool {
+        let away = proxy.is_some_and(|proxy| !proxy.address().is_local());
+        away && matches!(backend, Backend::Tcp { .. })
+    }
 }
 
 /// `host:port`, without the credentials.
