@@ -229,6 +229,7 @@ fn every_refusal_has_its_line() {
     for (name, answer) in [
         ("proxy_forbids", &b"HTTP/1.1 403 Fil\x1btered\r\n\r\n"[..]),
         ("proxy_cannot_reach", b"HTTP/1.1 503 Service Unavailable\r\nX: y\r\n\r\nsorry"),
+        ("proxy_cannot_connect", b"HTTP/1.0 500 Unable to connect\r\n\r\n"),
         ("proxy_is_a_web_server", b"HTTP/1.1 405 Method Not Allowed\r\n\r\n"),
         (
             "proxy_demands_ntlm",

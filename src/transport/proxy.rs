@@ -172,7 +172,8 @@ fn explain(target: &Target, hop: &Hop, heard: &[u8], error: &dyn StdError) -> Er
         Answer::Status { code, reason, .. } => {
             let hint = match code {
                 403 => "let the proxy's rules allow CONNECT to the backend's host and port; many allow port 443 only",
-                502..=504 => "the proxy does not reach the backend: check collector.backend_service, and name service and firewalls as the proxy sees them",
+                // 500 is tinyproxy's word for it.
+                500 | 502..=504 => "the proxy does not reach the backend: check collector.backend_service, and name service and firewalls as the proxy sees them",
                 _ => "check that this port is an HTTP proxy's and that it allows CONNECT to the backend's port",
             };
             Error::new(Code::ProxyRefused)
