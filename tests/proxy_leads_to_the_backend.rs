@@ -7,14 +7,17 @@ mod check_report;
 mod grpc_client;
 mod support;
 mod tls_client;
+mod transport_fixture;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Instant;
 
 use check_report::Report;
 use grpc_client::{Client, SEGMENTS, framed, request};
 use skytls::config::{IdentitySource, Secret, Source};
 use skytls::server::{Collector, CollectorSettings, CollectorTls, Counts};
+use skytls::transport::{Transport, Upkeep, targets};
 use support::DEADLINE;
 use support::folder::Folder;
 use support::peers::Peer;
@@ -22,6 +25,8 @@ use support::pki::{self, Set};
 use support::process::{Process, Skytls};
 use support::proxy::Proxy;
 use tls_client::{Agent, runtime};
+use tokio::sync::mpsc::unbounded_channel;
+use transport_fixture::{keep_alive, within};
 
 /// A name that only the proxy knows.
 const BACKEND: &str = "oap.invalid:11800";
@@ -150,6 +155,38 @@ fn a_greeting_right_behind_the_answer_is_not_lost() {
         .env("SW_AGENT_COLLECTOR_BACKEND_SERVICES", BACKEND);
     let well = Report::of(check, folder.path());
     assert_eq!(well.code(0).mark("oap.segments"), "ok");
+}
+
+#[test]
+fn what_is_looked_up_anew_is_the_proxys_name() {
+    let collector = start(CollectorSettings::default());
+    let proxy = Proxy::to(BACKEND, collector.address());
+    let url = format!("http://proxy.test:{}", proxy.address.port());
+    let more = [
+        ("collector.backend_service", BACKEND),
+        ("collector.proxy", &url),
+        ("collector.is_resolve_dns_periodically", "true"),
+        ("collector.grpc_channel_check_interval", "1"),
+    ];
+    let settings = transport_fixture::settings(&[], &more);
+    let (asked, mut names) = unbounded_channel();
+    let lookup = move |host: &str| {
+        let _ = asked.send(host.to_owned());
+        // Where the backend is, is not for this end to know.
+        let ip = if host == "proxy.test" { "127.0.0.1" } else { "192.0.2.1" };
+        Ok(vec![ip.parse::<IpAddr>().expect("it is an address")])
+    };
+    runtime().block_on(async {
+        let targets = targets(&settings.link, &settings.tls, None).unwrap();
+        let targets = targets.iter().map(|target| Arc::new(target.looked_up_by(lookup.clone())));
+        let transport = Transport::with(targets.collect(), Upkeep::from(&settings.link));
+        for _ in 0..4 {
+            assert_eq!(within(names.recv()).await.unwrap(), "proxy.test");
+        }
+        keep_alive(&transport).await.unwrap();
+    });
+    // It has not moved: one connection was enough.
+    assert_eq!(proxy.requests().len(), 1);
 }
 
 #[test]

@@ -114,6 +114,10 @@ mod tests {
             proxy: proxy.map(|host| Proxy { host: host.into(), port: 1, credentials: None }),
             authority: None,
             upstream_timeout: Duration::from_secs(1),
+            longest_rest: Duration::from_secs(1),
+            lookup_interval: None,
+            keepalive_interval: None,
+            connection_max_age: None,
         };
         assert_eq!(exposed(plaintext, &link(&[&local, &remote], None)), Some(&remote));
         assert_eq!(exposed(plaintext, &link(&[&local, &socket], None)), None);

@@ -226,6 +226,12 @@ catalogue! {
         "check that the port is an HTTP proxy's, and that the proxy reaches the backend";
     NotAProxy = 409, Network, Proxy, "the answer is not an HTTP proxy's",
         "check host and port in collector.proxy";
+    BackendSilent = 410, Network, Tcp, "the backend has stopped answering",
+        "look whether the backend hangs or the network on the way drops packets; skytls has left the connection";
+    ConnectionReplaced = 411, Network, Tcp, "the connection was replaced, and its time to drain is over",
+        "none: what was under way is sent again; agent.ssl_drain_timeout gives it more time";
+    BackendGoesAway = 412, Network, Http2, "the backend takes no more calls on this connection",
+        "none: skytls makes the next connection; the backend is stopping or limits the age of connections";
 
     // 5xx: TLS
     HandshakeTimedOut = 501, Tls, Tls, "the TLS handshake did not finish in time",
@@ -276,6 +282,12 @@ catalogue! {
         "see the gRPC status";
     MessageTooLarge = 603, Backend, Grpc, "a message is larger than 50 MiB",
         "send smaller messages: no SkyWalking backend accepts this one";
+    BackendDenies = 604, Backend, Grpc, "the backend refuses the token",
+        "compare agent.authentication with the backend's SW_AUTHENTICATION; records wait meanwhile";
+    PingsRefused = 605, Network, Http2, "the backend finds our keep-alive pings too frequent",
+        "set collector.keepalive_interval to 300 s or more, or to 0; skytls pings less often from now on";
+    BackendBusy = 606, Backend, Grpc, "the backend has more to do than it can",
+        "none: records wait and are sent more slowly; if it lasts, give the backend more memory or more nodes";
 
     // 7xx: local listeners
     PortTaken = 701, Machine, Listen, "the listen address is in use",

@@ -14,7 +14,7 @@ use tower::{Service, ServiceExt};
 
 use super::alpn::AlpnGuard;
 use super::proxy::Proxied;
-use super::resolve::Resolve;
+use super::resolve::{Names, Resolve};
 use super::stream::Io;
 use super::tcp::Tcp;
 use super::tls::{Material, Tls};
@@ -116,6 +116,7 @@ impl Connector {
             scheme: Scheme::HTTPS,
             authority,
             deadlines: self.deadlines,
+            names: Names::default(),
         })
     }
 }

@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower::{Service, ServiceExt, service_fn};
 
+use super::resolve::Names;
 use super::{Dialling, Target};
 use crate::config::Proxy;
 use crate::error::{Code, Error, Result};
@@ -80,6 +81,10 @@ impl Hop {
         };
         let authorization = proxy.credentials.as_ref().map(basic).transpose()?;
         Ok(Self { target: Arc::new(target), authorization })
+    }
+
+    pub(super) fn with_names(&self, names: Names) -> Self {
+        Self { target: Arc::new(self.target.with_names(names)), ..self.clone() }
     }
 
     /// Whether it is told who asks.
