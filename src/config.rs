@@ -7,6 +7,7 @@ mod assemble;
 mod backend;
 mod effective;
 mod environment;
+mod fips;
 mod idn;
 mod keys;
 mod layers;
@@ -20,6 +21,7 @@ mod reference;
 mod settings;
 #[cfg(test)]
 mod testing;
+mod token;
 mod trust;
 mod value;
 

@@ -15,6 +15,8 @@ mod certificates;
 mod contents;
 mod context;
 mod diagnose;
+mod fips;
+mod fips_policy;
 mod folder;
 mod identity;
 mod key;
@@ -23,7 +25,10 @@ pub(crate) mod name;
 mod openssl_cnf;
 mod order;
 mod policy;
+mod preflight;
+mod provider;
 mod read;
+mod realm;
 mod revocation;
 mod staple;
 mod verify;
@@ -42,6 +47,7 @@ use crate::error::{Code, Error, Result};
 use certificates::Purpose;
 
 pub use diagnose::{Role, handshake_failure, later_failure};
+pub use fips::FipsInfo;
 pub use identity::Identity;
 pub use library::Library;
 pub use name::PeerName;
@@ -52,6 +58,7 @@ pub(crate) use acceptor::{Acceptor, ListenerNames, agreed_to_h2, client_failure,
 pub(crate) use context::ALPN_H2;
 pub(crate) use identity::Names;
 pub(crate) use openssl_cnf::establish;
+pub(crate) use realm::Realm;
 
 use openssl_cnf::OpensslCnf;
 
@@ -60,6 +67,7 @@ use openssl_cnf::OpensslCnf;
 pub struct Generation {
     connector: SslConnector,
     verifier: Verifier,
+    realm: Realm,
     description: Description,
 }
 
@@ -79,6 +87,8 @@ pub struct Description {
     pub crl_source: Option<String>,
     /// The revocation lists.
     pub crls: Vec<CrlInfo>,
+    /// The FIPS provider that does the work, and the proof, if FIPS is required.
+    pub fips: Option<FipsInfo>,
     /// What is worth a warning: expired certificates, a repaired order.
     pub warnings: Vec<String>,
 }
@@ -114,11 +124,13 @@ impl Generation {
     pub fn load(settings: &TlsSettings) -> Result<Self> {
         // First of all: an OpenSSL without the policy it should have must not be used.
         let warnings = OpensslCnf::in_force().judge()?;
-        let mut description = Description { warnings, ..Description::default() };
+        let realm = Realm::of(settings)?;
+        let fips = realm.fips().cloned();
+        let mut description = Description { warnings, fips, ..Description::default() };
         let anchors = match settings.ca.as_ref().filter(|_| settings.trust.has_ca()) {
             Some(source) => {
                 let key = "agent.ssl_trusted_ca_path";
-                let anchors = certificates::load(source, key, Purpose::Anchors)?;
+                let anchors = certificates::load(source, key, Purpose::Anchors, &realm)?;
                 description.ca_source = Some(source.to_string());
                 description.note_anchors(&anchors);
                 anchors
@@ -127,7 +139,7 @@ impl Generation {
         };
         let lists = match &settings.crl {
             Some(source) => {
-                let revocation::Lists { lists, warnings } = revocation::load(source)?;
+                let revocation::Lists { lists, warnings } = revocation::load(source, &realm)?;
                 description.crl_source = Some(source.to_string());
                 description.crls = lists.iter().map(|list| CrlInfo::of(list)).collect();
                 description.warnings.extend(warnings);
@@ -137,7 +149,7 @@ impl Generation {
         };
         let identity = match &settings.identity {
             Some(source) => {
-                let identity = identity::load(source, &identity::AGENT)?;
+                let identity = identity::load(source, &identity::AGENT, &realm)?;
                 description.identity_source = Some(source.chain.to_string());
                 description.note_identity(&identity);
                 Some(identity)
@@ -152,8 +164,9 @@ impl Generation {
             anchors: &anchors,
             identity: identity.as_ref(),
             verifier: &verifier,
+            realm: &realm,
         })?;
-        Ok(Self { connector, verifier, description })
+        Ok(Self { connector, verifier, realm, description })
     }
 
     /// The connector: cheap to clone, keeps the system's policy in force.
@@ -164,6 +177,11 @@ impl Generation {
     /// The rule for certificates, to be put on single connections with a witness.
     pub fn verifier(&self) -> &Verifier {
         &self.verifier
+    }
+
+    /// Where OpenSSL works for it.
+    pub(crate) fn realm(&self) -> &Realm {
+        &self.realm
     }
 
     /// What this generation was made of.

@@ -51,6 +51,7 @@ impl Assembly {
         self.judge_plaintext(tls.mode, &link, &agent)?;
         let settings = Settings {
             enabled: self.flag(Key::Enable)?,
+            duties: self.duties()?,
             buffer: self.buffer()?,
             relay: self.relay(&link)?,
             logging: self.logging(),
@@ -77,6 +78,16 @@ impl Assembly {
             },
             authentication: self.text(Key::Authentication).map(Secret::new),
             allow_plaintext_token: self.flag(Key::AllowPlaintextToken)?,
+            ipv4_list_size: usize::try_from(self.number(Key::Ipv4ListSize)?).unwrap_or(usize::MAX),
+        })
+    }
+
+    fn duties(&self) -> Result<DutySettings> {
+        Ok(DutySettings {
+            heartbeat_period: self.seconds(Key::HeartbeatPeriod)?,
+            properties_factor: self.number(Key::PropertiesReportPeriodFactor)?,
+            configuration_interval: self.seconds(Key::DynamicConfigInterval)?,
+            profile_interval: self.seconds(Key::ProfileTaskInterval)?,
         })
     }
 
@@ -138,6 +149,8 @@ impl Assembly {
         };
         let mode = mode::decide(facts).map_err(|code| self.refusal(code, facts, other.copied()))?;
         let identity = self.identity()?;
+        let fips = self.fips()?;
+        self.judge_uris(&fips, ca.as_ref(), identity.as_ref())?;
         Ok(TlsSettings {
             mode,
             ca,
@@ -152,6 +165,8 @@ impl Assembly {
             strict: self.flag(Key::Strict)?,
             verify_depth: self.verify_depth()?,
             policy: self.policy()?,
+            fips,
+            providers: self.providers()?,
         })
     }
 
@@ -223,12 +238,14 @@ impl Assembly {
     pub(super) fn source(&self, key: Key) -> Result<Source> {
         let value = self.value(key);
         if let Some(scheme) = paths::uri_scheme(&self.folder, &value.text) {
+            if key.takes_uri() {
+                return Ok(Source::Uri(Secret::new(value.text.clone())));
+            }
             // Only the scheme: a URI may carry a PIN.
             return Err(value
-                .error(Code::NotBuiltYet)
+                .error(Code::BadValue)
                 .found(format_args!("{scheme}:…"))
-                .expected("the path of a file")
-                .hint("name a file: this version does not load certificates and keys from URIs"));
+                .expected("the path of a file"));
         }
         paths::resolve(&self.folder, &value.text).map(Source::File).map_err(
             |Nowhere { inside, outside }| {
@@ -358,11 +375,19 @@ impl Assembly {
             };
             source.and_then(Source::path).map(Path::to_owned)
         };
+        let is_uri = |key| match key {
+            Key::TrustedCaPath => matches!(settings.tls.ca, Some(Source::Uri(_))),
+            Key::CertChainPath => identity.is_some_and(|i| matches!(i.chain, Source::Uri(_))),
+            Key::KeyPath => identity.is_some_and(|i| matches!(i.key, Source::Uri(_))),
+            _ => false,
+        };
         let entry = |value: &Value| Entry {
             key: value.key,
             value: match value.text.as_str() {
                 "" => String::new(),
                 _ if value.secret => MASK.to_owned(),
+                // A URI may hold a PIN.
+                text if is_uri(value.key) => Source::Uri(Secret::new(text.to_owned())).to_string(),
                 text => text.to_owned(),
             },
             origin: value.origin.clone(),

@@ -98,21 +98,21 @@ keys! {
             "longest pause between two attempts to connect, in channel checks; 0 means 1. Usual pauses are much shorter";
         Enable = "agent.enable" "SW_AGENT_ENABLE" Built Kind::Flag, "true",
             "false: nothing is reported";
-        Ipv4ListSize = "osinfo.ipv4_list_size" "SW_AGENT_OSINFO_IPV4_LIST_SIZE" NoEffect COUNT_OR_NONE, "10",
+        Ipv4ListSize = "osinfo.ipv4_list_size" "SW_AGENT_OSINFO_IPV4_LIST_SIZE" Built COUNT_OR_NONE, "10",
             "how many IPv4 addresses are reported at most";
         BackendService = "collector.backend_service" "SW_AGENT_COLLECTOR_BACKEND_SERVICES" Built Kind::Backends, "",
             "the backends, `host:port`, `[v6]:port` or `unix:/path`, separated by commas; plaintext only over a Unix socket";
         ChannelCheckInterval = "collector.grpc_channel_check_interval" "SW_AGENT_COLLECTOR_GRPC_CHANNEL_CHECK_INTERVAL" Built PERIOD, "30",
             "length of a channel check; how often names are looked up with `collector.is_resolve_dns_periodically`";
-        HeartbeatPeriod = "collector.heartbeat_period" "SW_AGENT_COLLECTOR_HEARTBEAT_PERIOD" NoEffect PERIOD, "30",
+        HeartbeatPeriod = "collector.heartbeat_period" "SW_AGENT_COLLECTOR_HEARTBEAT_PERIOD" Built PERIOD, "30",
             "how often the agent says that it lives";
-        PropertiesReportPeriodFactor = "collector.properties_report_period_factor" "SW_AGENT_COLLECTOR_PROPERTIES_REPORT_PERIOD_FACTOR" NoEffect COUNT, "10",
+        PropertiesReportPeriodFactor = "collector.properties_report_period_factor" "SW_AGENT_COLLECTOR_PROPERTIES_REPORT_PERIOD_FACTOR" Built COUNT, "10",
             "heartbeats between two reports of the instance properties";
         UpstreamTimeout = "collector.grpc_upstream_timeout" "SW_AGENT_COLLECTOR_GRPC_UPSTREAM_TIMEOUT" Built PERIOD, "30",
             "deadline of a call";
-        DynamicConfigInterval = "collector.get_agent_dynamic_config_interval" "SW_AGENT_COLLECTOR_GET_AGENT_DYNAMIC_CONFIG_INTERVAL" NoEffect PERIOD, "20",
+        DynamicConfigInterval = "collector.get_agent_dynamic_config_interval" "SW_AGENT_COLLECTOR_GET_AGENT_DYNAMIC_CONFIG_INTERVAL" Built PERIOD, "20",
             "how often dynamic configuration is asked for";
-        ProfileTaskInterval = "collector.get_profile_task_interval" "SW_AGENT_COLLECTOR_GET_PROFILE_TASK_INTERVAL" NoEffect PERIOD, "20",
+        ProfileTaskInterval = "collector.get_profile_task_interval" "SW_AGENT_COLLECTOR_GET_PROFILE_TASK_INTERVAL" Built PERIOD, "20",
             "how often profiling tasks are asked for";
         ResolveDnsPeriodically = "collector.is_resolve_dns_periodically" "SW_AGENT_COLLECTOR_IS_RESOLVE_DNS_PERIODICALLY" Built Kind::Flag, "false",
             "look the name up while connected, too, and follow it when its addresses change; the name stays what is verified";
@@ -170,11 +170,11 @@ keys! {
             "X509 strict verification, as `openssl -x509_strict`";
         VerifyDepth = "agent.ssl_verify_depth" "SW_AGENT_SSL_VERIFY_DEPTH" Built Kind::Whole { least: 0, most: 100 }, "",
             "most intermediate CAs that a chain may have; empty: OpenSSL's 100";
-        Fips = "agent.ssl_fips" "SW_AGENT_SSL_FIPS" Later Kind::OneOf(&["off", "required"]), "off",
+        Fips = "agent.ssl_fips" "SW_AGENT_SSL_FIPS" Built Kind::OneOf(&["off", "required"]), "off",
             "`required`: refuse to start unless FIPS is proven to be in force";
-        FipsConfig = "agent.ssl_fips_config" "SW_AGENT_SSL_FIPS_CONFIG" Later Kind::Path, "",
+        FipsConfig = "agent.ssl_fips_config" "SW_AGENT_SSL_FIPS_CONFIG" Built Kind::Path, "",
             "the FIPS provider's configuration, if not where OpenSSL finds it";
-        Provider = "agent.ssl_provider" "SW_AGENT_SSL_PROVIDER" Later Kind::Text, "",
+        Provider = "agent.ssl_provider" "SW_AGENT_SSL_PROVIDER" Built Kind::Text, "",
             "OpenSSL providers to load for key URIs";
         ReloadInterval = "agent.ssl_reload_interval" "SW_AGENT_SSL_RELOAD_INTERVAL" Later PERIOD_OR_OFF, "10",
             "how often the files are looked at; 0: never";
@@ -294,6 +294,11 @@ impl Key {
     pub(super) fn needs_tls(self) -> bool {
         self.name().starts_with("agent.ssl_")
             && !matches!(self, Self::TrustedCaPath | Self::KeyPath | Self::CertChainPath)
+    }
+
+    /// Whether a URI of OpenSSL's store may stand in place of a path.
+    pub(super) fn takes_uri(self) -> bool {
+        matches!(self, Self::TrustedCaPath | Self::KeyPath | Self::CertChainPath)
     }
 
     fn row(self) -> &'static Row {

@@ -13,7 +13,7 @@ use tower::{Service, ServiceExt};
 use super::stream::Io;
 use super::{Dialling, Protection, Target};
 use crate::error::{Code, Error, Result};
-use crate::tls::{ALPN_H2, Generation, Role, Verifier, Witness, handshake_failure};
+use crate::tls::{ALPN_H2, Generation, Realm, Role, Verifier, Witness, handshake_failure};
 
 /// What handshakes are made with.
 #[derive(Clone)]
@@ -21,6 +21,8 @@ pub(crate) struct Material {
     connector: SslConnector,
     /// Absent for a connector that was made elsewhere: its own callback stays in force.
     verifier: Option<Verifier>,
+    /// What a connection has to hold besides; absent as above.
+    realm: Realm,
     identity: bool,
 }
 
@@ -93,7 +95,10 @@ pub(crate) async fn attempt(
                 .found(format!("no certificate, with the cipher suite {cipher}"))
                 .expected("a certificate"))
         }
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(())) => match protection.material.realm.objection(stream.ssl()) {
+            None => Ok(()),
+            Some(found) => Err(Error::new(Code::FipsConnection).peer(target).found(found)),
+        },
         Ok(Err(error)) => Err(handshake_failure(error, stream.ssl(), &witness, &role)),
         Err(_) => Err(Error::new(Code::HandshakeTimedOut)
             .peer(target)
@@ -127,7 +132,7 @@ impl Material {
     /// Material from a connector that was made elsewhere.
     pub(crate) fn foreign(connector: SslConnector) -> Self {
         // Whether it has a client certificate only matters for the wording of a refusal.
-        Self { connector, verifier: None, identity: true }
+        Self { connector, verifier: None, realm: Realm::default(), identity: true }
     }
 }
 
@@ -136,6 +141,7 @@ impl From<&Generation> for Material {
         Self {
             connector: generation.connector().clone(),
             verifier: Some(generation.verifier().clone()),
+            realm: generation.realm().clone(),
             identity: !generation.description().chain.is_empty(),
         }
     }
