@@ -13,7 +13,7 @@ use check_report::Report;
 use openssl::hash::MessageDigest;
 use support::openssl::{Peer, Server};
 use support::pki::{DAY, HOUR, Recipe, V3, rsa_key};
-use support::{keys, ocsp, verdict};
+use support::{keys, ocsp_dates, verdict};
 use tempfile::TempDir;
 use tls_client::Agent;
 
@@ -79,7 +79,7 @@ impl World {
     }
 
     fn answer(&self, ends: bool) -> Vec<u8> {
-        ocsp::good(self.folder.path(), SERIAL, ends)
+        ocsp_dates::good(self.folder.path(), SERIAL, ends)
     }
 }
 
@@ -87,7 +87,7 @@ impl World {
 fn an_answer_holds_between_its_dates() {
     let world = World::new("");
     let answer = world.answer(true);
-    let dated = |this, next| ocsp::redated(&answer, &rsa_key(0), this, next);
+    let dated = |this, next| ocsp_dates::redated(&answer, &rsa_key(0), this, next);
     for (this, next, expected) in [
         (-HOUR, HOUR, "connected"),
         (-2 * DAY, DAY, "connected"),
@@ -112,7 +112,7 @@ fn an_answer_holds_between_its_dates() {
 fn an_answer_that_names_no_end_holds_for_a_day() {
     let world = World::new("");
     let answer = world.answer(false);
-    let dated = |this| ocsp::redated(&answer, &rsa_key(0), this, 0);
+    let dated = |this| ocsp_dates::redated(&answer, &rsa_key(0), this, 0);
     assert_eq!(world.verdict("-tls1_3", "require", Some(&dated(-DAY + HOUR))), "connected");
     assert_eq!(world.verdict("-tls1_3", "require", Some(&dated(-DAY - HOUR))), OCSP);
 }
@@ -151,6 +151,6 @@ fn check_says_which() {
         Report::of(check, agent.folder.path()).golden(name).code(4);
     };
     check(None, "ocsp_demanded");
-    let old = ocsp::redated(&world.answer(true), &rsa_key(0), -2 * DAY, -DAY);
+    let old = ocsp_dates::redated(&world.answer(true), &rsa_key(0), -2 * DAY, -DAY);
     check(Some(&old), "ocsp_outdated");
 }

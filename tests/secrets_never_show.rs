@@ -63,7 +63,7 @@ fn settings_show_no_secret() {
     show(&mut text, &loaded.settings.agent.authentication);
     for source in [
         Source::Bytes(Secret::new(bed.key())),
-        Source::Uri(Secret::new("pkcs11:?pin=s3cret".into())),
+        Source::Uri(Secret::new(String::from("pkcs11:?pin=s3cret"))),
     ] {
         let _ = write!(text, "{source}");
         show(&mut text, &source);
