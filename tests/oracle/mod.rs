@@ -77,9 +77,12 @@ pub(crate) struct Way {
 
 pub(crate) use Verdict::{Refused, Trusted};
 
+/// A family's name and what makes its cases.
+type Family = (&'static str, fn() -> Vec<Case>);
+
 /// Every case of every family.
 pub(crate) fn cases() -> Vec<Case> {
-    let families: [(&str, fn() -> Vec<Case>); 13] = [
+    let families: [Family; 13] = [
         ("path", path::cases),
         ("names", names::cases),
         ("usage", usage::cases),
