@@ -92,3 +92,19 @@ fn explain(status: Status) -> Error {
     };
     Error::new(code).found(format_args!("gRPC status {:?} {}", status.code(), status.message()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_the_backends_word_and_a_failure_of_the_way_stays_what_it_was() {
+        let code = |status: Status| explain(status).code();
+        assert_eq!(code(Status::permission_denied("")), Code::BackendDenies);
+        assert_eq!(code(Status::unauthenticated("")), Code::BackendDenies);
+        assert_eq!(code(Status::unimplemented("")), Code::DutyUnknown);
+        assert_eq!(code(Status::unavailable("")), Code::CallFailed);
+        let lost = Error::new(Code::ConnectionLost);
+        assert_eq!(code(Status::from_error(Box::new(lost))), Code::ConnectionLost);
+    }
+}

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::call::Caller;
-use super::commands::Orders;
+use super::commands::{Handlers, Orders};
 use super::configuration::Watchers;
 use super::host::Host;
 use super::rhythm::Rhythm;
@@ -33,6 +33,12 @@ pub struct Duties {
     tasks: JoinSet<()>,
 }
 
+/// Who takes the backend's orders.
+pub(super) struct Receivers {
+    pub(super) handlers: Handlers,
+    pub(super) watchers: Arc<Watchers>,
+}
+
 const KEEP_ALIVE: &str = "/skywalking.v3.ManagementService/keepAlive";
 const PROPERTIES: &str = "/skywalking.v3.ManagementService/reportInstanceProperties";
 const CONFIGURATION: &str = "/skywalking.v3.ConfigurationDiscoveryService/fetchConfigurations";
@@ -40,8 +46,9 @@ const PROFILE_TASKS: &str = "/skywalking.v3.ProfileTask/getProfileTaskCommands";
 const PROFILE_FINISH: &str = "/skywalking.v3.ProfileTask/reportTaskFinish";
 const EVENTS: &str = "/skywalking.v3.EventService/collect";
 
-/// How often the end of a profiling task is reported in vain.
+/// How often the end of a profiling task is reported in vain, and how many may wait for the link.
 const ATTEMPTS: u32 = 5;
+const MOST_TASKS: usize = 64;
 
 /// The part of the time for a shutdown that records may take, so that the event gets the rest.
 const FOR_RECORDS: f64 = 0.75;
@@ -66,13 +73,14 @@ impl Duties {
             return Ok(None);
         }
         let voice = Arc::new(Voice::new(settings, &host)?);
-        Ok(Some(Self::take_up(settings, host, voice, uplink, transport, handle)))
+        let orders = Receivers { handlers: host.handlers, watchers: Watchers::new(host.watched) };
+        Ok(Some(Self::take_up(settings, voice, orders, uplink, transport, handle)))
     }
 
     pub(super) fn take_up(
         settings: &Settings,
-        host: Host,
         voice: Arc<Voice>,
+        receivers: Receivers,
         uplink: &Uplink,
         transport: &Transport,
         handle: &Handle,
@@ -80,7 +88,7 @@ impl Duties {
         let timeout = settings.link.upstream_timeout;
         let caller = Caller::new(transport.clone(), &voice.metadata, timeout);
         let (orders, pending) = Orders::new();
-        let Host { handlers, watchers, .. } = host;
+        let Receivers { handlers, watchers } = receivers;
         let periods = &settings.duties;
         let mut tasks = JoinSet::new();
         announce(&voice, uplink, Milestone::Start);
@@ -119,6 +127,10 @@ impl Duties {
     pub(super) fn finish_profile_task(&mut self, task_id: &str, handle: &Handle) {
         // Those that are over make room.
         while self.tasks.try_join_next().is_some() {}
+        if self.tasks.len() > MOST_TASKS {
+            log::warn!("the end of a profiling task is not reported: too many others wait");
+            return;
+        }
         let report = v3::ProfileTaskFinishReport {
             service: self.voice.service.clone(),
             service_instance: self.voice.instance.clone(),
@@ -143,7 +155,7 @@ async fn heartbeat(caller: Caller, voice: Arc<Voice>, orders: Arc<Orders>, perio
     let mut rhythm = Rhythm::new("heartbeat", Duration::ZERO, periods.heartbeat_period);
     let mut beat: u64 = 0;
     while rhythm.due(caller.transport()).await {
-        let answer = if beat % periods.properties_factor.max(1) == 0 {
+        let answer = if beat.is_multiple_of(periods.properties_factor.max(1)) {
             caller.call(PROPERTIES, voice.properties()).await
         } else {
             caller.call(KEEP_ALIVE, voice.ping()).await
