@@ -7,6 +7,7 @@
 mod certificates;
 mod explain;
 mod files;
+mod fips;
 mod probe;
 mod settings;
 mod trust;
@@ -113,6 +114,9 @@ pub(crate) async fn run(loaded: Result<Loaded>, listener: Option<Error>, depth: 
     let tls = &loaded.settings.tls;
     report.common.extend(files::paths(&loaded));
     report.common.extend(openssl(&report.library));
+    if tls.mode.is_tls() && !report.fails() {
+        report.common.extend(fips::checks(tls));
+    }
     if report.fails() {
         return report;
     }

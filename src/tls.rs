@@ -295,6 +295,23 @@ pub(crate) fn judge_policy() -> Result<Vec<String>> {
     OpensslCnf::in_force().judge()
 }
 
+/// Proves that FIPS is in force, without loading any material; `None` if it is not required.
+pub(crate) fn prove_fips(settings: &TlsSettings) -> Option<Result<FipsInfo>> {
+    if !settings.fips.is_required() {
+        return None;
+    }
+    let proven = Realm::of(settings).map(|realm| realm.fips().cloned());
+    proven.transpose()
+}
+
+/// What of the files FIPS cannot take, each with what converts it.
+pub(crate) fn fips_objections(settings: &TlsSettings) -> Vec<Error> {
+    match Realm::of(settings) {
+        Ok(realm) if realm.fips().is_some() => preflight::inspect(settings, &realm),
+        _ => Vec::new(),
+    }
+}
+
 /// Passphrases reach OpenSSL's C strings: a NUL inside would cut them short there.
 fn passphrase_bytes(passphrase: Option<&Secret>, key: &str) -> Result<Vec<u8>> {
     let bytes = passphrase.map(|secret| secret.expose().clone().into_bytes()).unwrap_or_default();

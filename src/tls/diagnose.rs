@@ -41,6 +41,10 @@ pub fn handshake_failure(error: ssl::Error, ssl: &SslRef, witness: &Witness, rol
             .found("the choice of a protocol that was not offered")
             .expected("h2")
             .because(error),
+        // A FIPS provider refuses to derive keys without it.
+        (_, Some(_)) if failed_in(&error, "tls1_prf") => at(Code::FipsConnection)
+            .found("TLS 1.2 without the extended master secret")
+            .because(error),
         (_, Some(reason)) => explain(reason, role, false).because(error),
         (ErrorCode::ZERO_RETURN, None) => at(Code::HandshakeClosed),
         (ErrorCode::SYSCALL, None) => match error.io_error().map(io::Error::kind) {
@@ -74,8 +78,13 @@ const BAD_EXTENSION: i32 = 110;
 
 /// Newer OpenSSL refuses by itself a server that chooses what was not offered.
 fn is_about_alpn(error: &ssl::Error) -> bool {
+    failed_in(error, "alpn")
+}
+
+/// Whether the first error is of a function with this in its name.
+fn failed_in(error: &ssl::Error, what: &str) -> bool {
     let first = error.ssl_error().and_then(|stack| stack.errors().first());
-    first.and_then(|first| first.function()).is_some_and(|function| function.contains("alpn"))
+    first.and_then(|first| first.function()).is_some_and(|function| function.contains(what))
 }
 
 /// The reason code of the first TLS error in OpenSSL's queue.

@@ -169,6 +169,8 @@ pub fn cipher_suites(context: &SslContextBuilder) -> Vec<String> {
 /// `None` if there was none (`SSL_get_negotiated_group(3)`, a macro, and `SSL_group_to_name(3)`).
 pub fn negotiated_group(ssl: &SslRef) -> Option<String> {
     const SSL_CTRL_GET_NEGOTIATED_GROUP: c_int = 134;
+    // Before the first message there is no session, and OpenSSL looks into it all the same.
+    ssl.session()?;
     // SAFETY: the pointer comes from a live reference; this command takes no arguments and reads.
     let id =
         unsafe { ffi::SSL_ctrl(ssl.as_ptr(), SSL_CTRL_GET_NEGOTIATED_GROUP, 0, ptr::null_mut()) };
@@ -295,6 +297,16 @@ mod tests {
         let bits = |digest| signature_security_bits(&certificate(None, digest)).unwrap();
         assert_eq!(bits(MessageDigest::sha256()), 128);
         assert!(bits(MessageDigest::sha1()) < 80);
+    }
+
+    #[test]
+    fn a_connection_that_has_not_begun_has_nothing_to_tell() {
+        let context = SslContextBuilder::new(openssl::ssl::SslMethod::tls_client()).unwrap();
+        let ssl = openssl::ssl::Ssl::new(&context.build()).unwrap();
+        assert_eq!(negotiated_group(&ssl), None);
+        assert_eq!(matched_name(&ssl), None);
+        assert!(!has_signed(&ssl) && !has_extended_master_secret(&ssl));
+        assert!(peer_ca_list(&ssl).is_none());
     }
 
     #[test]
