@@ -204,7 +204,7 @@ mod tests {
         let mut section = file.section("pkcs11").unwrap();
         section.set("more", "a $b");
         let written = text(&[("pkcs11", section.clone())]);
-        assert!(!written.contains("ssl_conf") && !written.contains("activate"), "{written}");
+        assert!(!written.contains("\nssl_conf") && !written.contains("activate"), "{written}");
         let (_folder, again) = parse(&written);
         let again = again.section("pkcs11").unwrap();
         assert_eq!(again.value("module"), section.value("module"));

@@ -121,8 +121,11 @@ impl Realm {
             let pin = uri.expose().split_once("pin-value=").map(|(_, rest)| rest);
             let pin = pin.and_then(|rest| rest.split(['&', ';']).next()).filter(|p| !p.is_empty());
             match pin.filter(|pin| error.errors.to_string().contains(pin)) {
-                // A provider's own words may repeat what it was given.
-                Some(_) => fault(code),
+                // A provider's own words may repeat what it was given: its reasons do without.
+                Some(_) => {
+                    let reasons = error.errors.errors().iter().filter_map(|one| one.reason());
+                    fault(code).because(reasons.collect::<Vec<_>>().join(", "))
+                }
                 None => fault(code).because(error.errors),
             }
         })
