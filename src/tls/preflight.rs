@@ -179,7 +179,12 @@ impl Objection {
     /// As an error about this file.
     pub(super) fn error(self, key: &str, file: &str) -> Error {
         let remedy = self.remedy.replace("FILE", file);
-        Error::new(self.code).key(key).file(file).found(self.found).hint(remedy)
+        Error::new(self.code)
+            .key(key)
+            .file(file)
+            .found(self.found)
+            .expected("what FIPS approves")
+            .hint(remedy)
     }
 }
 

@@ -75,6 +75,7 @@ pub(super) fn context(providers: &[String]) -> Result<&'static Context> {
             Error::new(Code::ProviderFailed)
                 .key("agent.ssl_provider")
                 .found(format_args!("{provider}, which cannot be loaded"))
+                .expected("an installed provider")
                 .because(error)
         })?;
     }

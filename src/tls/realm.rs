@@ -110,7 +110,10 @@ impl Realm {
         secret: Option<&Secret>,
         key: &str,
     ) -> Result<Objects> {
-        let fault = |code| Error::new(code).key(key).file(source.to_string());
+        let fault = |code| {
+            let error = Error::new(code).key(key).file(source.to_string());
+            error.expected("what the URI names, and its PIN or passphrase if it has one")
+        };
         let Some(context) = self.context else {
             return Err(fault(Code::UriFailed).found("no library context for it"));
         };
