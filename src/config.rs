@@ -20,6 +20,7 @@ mod reference;
 mod settings;
 #[cfg(test)]
 mod testing;
+mod token;
 mod trust;
 mod value;
 

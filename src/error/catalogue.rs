@@ -146,6 +146,14 @@ catalogue! {
         "turn TLS on, or accept the risk with agent.allow_plaintext_token=true";
     BadServerName = 124, Settings, Settings, "the server name cannot be verified",
         "set agent.ssl_server_name to the DNS name or IP address in the backend's certificate";
+    AgentDisabled = 130, Settings, Settings, "the agent is switched off",
+        "set agent.enable=true, or report nothing";
+    ServiceNameMissing = 131, Settings, Settings, "no service name is set",
+        "set agent.service_name, for example by SW_AGENT_NAME=shop";
+    NotAReport = 132, Settings, Uplink, "no records can be reported by this method",
+        "name the full path of a method that takes reports, such as /skywalking.v3.EventService/collect";
+    BadAgentVersion = 133, Settings, Settings, "the agent's version cannot be a header",
+        "give the host's agent version in visible ASCII characters";
 
     // 2xx: files of certificates and keys
     FileMissing = 201, Material, Files, "the file does not exist",
@@ -234,6 +242,12 @@ catalogue! {
         "see the reason";
     ConnectionLost = 405, Network, Tcp, "the connection to the backend was lost",
         "none: skytls connects again; if it happens often, look for idle limits on the way";
+    BackendSilent = 410, Network, Tcp, "the backend has stopped answering",
+        "look whether the backend hangs or the network on the way drops packets; skytls has left the connection";
+    ConnectionReplaced = 411, Network, Tcp, "the connection was replaced, and its time to drain is over",
+        "none: what was under way is sent again; agent.ssl_drain_timeout gives it more time";
+    BackendGoesAway = 412, Network, Http2, "the backend takes no more calls on this connection",
+        "none: skytls makes the next connection; the backend is stopping or limits the age of connections";
 
     // 5xx: TLS
     HandshakeTimedOut = 501, Tls, Tls, "the TLS handshake did not finish in time",
@@ -287,6 +301,14 @@ catalogue! {
         "see the gRPC status";
     MessageTooLarge = 603, Backend, Grpc, "a message is larger than 50 MiB",
         "send smaller messages: no SkyWalking backend accepts this one";
+    BackendDenies = 604, Backend, Grpc, "the backend refuses the token",
+        "compare agent.authentication with the backend's SW_AUTHENTICATION; records wait meanwhile";
+    PingsRefused = 605, Network, Http2, "the backend finds our keep-alive pings too frequent",
+        "set collector.keepalive_interval to 300 s or more, or to 0; skytls pings less often from now on";
+    BackendBusy = 606, Backend, Grpc, "the backend has more to do than it can",
+        "none: records wait and are sent more slowly; if it lasts, give the backend more memory or more nodes";
+    DutyUnknown = 611, Backend, Grpc, "the backend does not know the call",
+        "none: the agent does without it; a newer backend knows it";
 
     // 7xx: local listeners
     PortTaken = 701, Machine, Listen, "the listen address is in use",

@@ -20,8 +20,9 @@ use super::lane::{Lane, Outlook, Record};
 use super::ledger::DropReason;
 use super::{Uplink, envelope::Passport};
 use crate::error::{Chain, Code, Error};
+use crate::protocol::Shape;
 use crate::transport::Reach;
-use crate::transport::backoff::Backoff;
+use crate::transport::backoff::{self, Backoff};
 
 /// Streams of one lane that may wait for their answer at a time.
 const FLIGHTS: usize = 4;
@@ -127,7 +128,9 @@ impl Sender {
         let Ok(permit) = self.uplink.0.streams.clone().acquire_owned().await else { return };
         let settings = self.uplink.0.settings;
         let passport = self.lane.passport();
-        let bounds = Bounds::of(passport.method.sticky, self.appetite, settings.max_bytes);
+        // A call that is no stream takes one.
+        let records = if passport.method.shape == Shape::Unary { 1 } else { self.appetite };
+        let bounds = Bounds::of(passport.method.sticky, records, settings.max_bytes);
         let (open, mut end) = oneshot::channel();
         let lane = self.lane.clone();
         let batch = Arc::new(Batch::new(open));
@@ -216,7 +219,7 @@ impl Sender {
                 }
             }
             Verdict::Retry(error, reach) => {
-                self.rest = Some(self.backoff.rest());
+                self.rest = Some(self.backoff.rest_within(longest_rest(&error)));
                 if count == 0 {
                     return;
                 }
@@ -340,12 +343,32 @@ async fn verdict(response: http::Response<Incoming>) -> Verdict {
             Status::ResourceExhausted if is_about_size(status.message()) => {
                 Verdict::Rejected(failed(&status))
             }
+            Status::ResourceExhausted => {
+                let found = status.message();
+                Verdict::Retry(Error::new(Code::BackendBusy).found(found), Reach::Unknown)
+            }
+            // Answered before a handler has seen it.
+            Status::PermissionDenied | Status::Unauthenticated => {
+                let found = format!("gRPC status {:?} {}", status.code(), status.message());
+                Verdict::Retry(Error::new(Code::BackendDenies).found(found), Reach::None)
+            }
             _ => Verdict::Retry(failed(&status), Reach::Unknown),
         },
         None => {
             let found = format!("HTTP status {} without a gRPC status", head.status);
             Verdict::Retry(Error::new(Code::CallFailed).found(found), Reach::Unknown)
         }
+    }
+}
+
+/// How long to leave the backend alone at most. One that is busy is not helped by haste, and a token
+/// is corrected by a human.
+fn longest_rest(error: &Error) -> Duration {
+    match error.code() {
+        Code::BackendBusy | Code::BackendDenies => backoff::LONG,
+        // The transport takes its own time to heal the link, and `ready` waits for it.
+        Code::ConnectionLost | Code::Http2Failed | Code::BackendSilent => backoff::FIRST,
+        _ => backoff::SHORT,
     }
 }
 
