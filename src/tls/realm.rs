@@ -149,7 +149,9 @@ impl Realm {
                 error.errors.errors().iter().filter_map(|one| one.reason()).collect();
             match reasons.is_empty() {
                 true if !refusal => fault(code).found("nothing of that kind"),
-                true => fault(code),
+                // The provider of tokens says no more than this.
+                true => fault(code)
+                    .found("nothing, after it was given: it is wrong, or there is no such object"),
                 false => fault(code).because(reasons.join(", ")),
             }
         })

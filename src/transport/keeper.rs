@@ -238,7 +238,7 @@ impl Keeper {
         self.backends.works(at);
         self.backends.stick_to(at);
         let how = match &connection.negotiated {
-            Some(negotiated) => format!("by {} with {}", negotiated.protocol, negotiated.cipher),
+            Some(negotiated) => format!("by {negotiated}"),
             None => "in plaintext".to_owned(),
         };
         let after = match std::mem::take(&mut self.failures) {
@@ -351,9 +351,9 @@ impl Keeper {
         if serving.lookup.is_some_and(|lookup| lookup <= now) {
             serving.lookup = self.upkeep.lookup.map(|period| now + period);
             if let Some(remote) = serving.connection.remote {
-                let target = serving.connection.target.clone();
+                let peer = serving.connection.target.peer();
                 self.work.spawn(async move {
-                    Done::LookedUp { remote, outcome: Resolve.oneshot(target).await }
+                    Done::LookedUp { remote, outcome: Resolve.oneshot(peer).await }
                 });
             }
         }
