@@ -61,6 +61,22 @@ pub fn handshake_failure(error: ssl::Error, ssl: &SslRef, witness: &Witness, rol
     }
 }
 
+/// Adds what may be behind it when nothing at all came back to a first message that does not fit into
+/// one packet, as with a post-quantum key share: some devices drop what they cannot put together.
+pub(crate) fn of_large_hello(error: Error, ssl: &SslRef) -> Error {
+    /// What an Ethernet packet has room for after the heads of IPv6 and TCP with options.
+    const ONE_PACKET: u64 = 1428;
+    let (read, written) = ossl_ext::bytes_moved(ssl);
+    let silent = [Code::HandshakeTimedOut, Code::HandshakeClosed].contains(&error.code());
+    if !silent || read > 0 || written <= ONE_PACKET {
+        return error;
+    }
+    error.found(format!("no answer to a first message of {written} bytes, more than one packet")).hint(
+        "a firewall or load balancer on the way may drop a ClientHello with a post-quantum key share: \
+         if agent.ssl_groups=P-256:P-384 helps, it does, and needs an update",
+    )
+}
+
 /// Explains a TLS failure after the handshake: with TLS 1.3 the server judges the client's
 /// certificate only then. `None` when the failure is not TLS's.
 pub fn later_failure(error: &io::Error, role: &Role) -> Option<Error> {

@@ -52,6 +52,8 @@ mod raw {
         pub(crate) fn EVP_default_properties_is_fips_enabled(ctx: *mut ffi::OSSL_LIB_CTX) -> c_int;
         pub(crate) fn SSL_get0_peer_CA_list(s: *const ffi::SSL) -> *const ffi::stack_st_X509_NAME;
         pub(crate) fn SSL_get0_peername(s: *mut ffi::SSL) -> *const c_char;
+        pub(crate) fn BIO_number_read(bio: *mut ffi::BIO) -> u64;
+        pub(crate) fn BIO_number_written(bio: *mut ffi::BIO) -> u64;
         pub(crate) fn SSL_CTX_get_security_level(ctx: *const ffi::SSL_CTX) -> c_int;
         pub(crate) fn SSL_CTX_get_ciphers(
             ctx: *const ffi::SSL_CTX,
@@ -154,6 +156,16 @@ pub fn security_level(context: &SslContextBuilder) -> u32 {
     // SAFETY: the context is live, and the call only reads.
     let level = unsafe { raw::SSL_CTX_get_security_level(context.as_ptr()) };
     u32::try_from(level).unwrap_or_default()
+}
+
+/// How many bytes a connection has taken from its transport and given to it (`BIO_number_read(3)`,
+/// `BIO_number_written(3)`).
+pub fn bytes_moved(ssl: &SslRef) -> (u64, u64) {
+    // SAFETY: the pointers come from a live reference; NULL is answered by 0, and the calls only read.
+    unsafe {
+        let (from, to) = (ffi::SSL_get_rbio(ssl.as_ptr()), ffi::SSL_get_wbio(ssl.as_ptr()));
+        (raw::BIO_number_read(from), raw::BIO_number_written(to))
+    }
 }
 
 /// The cipher suites that a context would use, TLS 1.3's first, by OpenSSL's names
@@ -319,6 +331,7 @@ mod tests {
         assert_eq!(matched_name(&ssl), None);
         assert!(!has_signed(&ssl) && !has_extended_master_secret(&ssl));
         assert!(peer_ca_list(&ssl).is_none());
+        assert_eq!(bytes_moved(&ssl), (0, 0));
     }
 
     #[test]
