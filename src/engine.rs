@@ -45,6 +45,9 @@ impl Engine {
             true => Some(Generation::load(&settings.tls)?),
             false => None,
         };
+        if let Some(fips) = generation.as_ref().and_then(|one| one.description().fips.as_ref()) {
+            log::info!("FIPS is required, and proven to be in force: {fips}");
+        }
         for warning in generation.iter().flat_map(|generation| &generation.description().warnings) {
             log::warn!("{warning}");
         }

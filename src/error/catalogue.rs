@@ -202,7 +202,7 @@ catalogue! {
         "give a DNS name or an IP address without port and scheme";
 
     UriFailed = 225, Material, Files, "nothing can be loaded from the URI",
-        "see OpenSSL's reason; `openssl storeutl -provider PROVIDER -provider default URI` shows what is there";
+        "name the provider that knows the scheme in agent.ssl_provider, or see OpenSSL's reason; `openssl storeutl -provider PROVIDER -provider default URI` shows what is there";
     UriSecretRefused = 226, Material, Files, "the PIN or passphrase of the URI is missing or wrong",
         "check agent.ssl_key_passphrase or agent.ssl_key_passphrase_path before you start again: each start is one attempt, and a few wrong ones lock a token";
     FipsForm = 227, Material, Files, "the file is in a form that FIPS does not allow",
