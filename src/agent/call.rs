@@ -100,8 +100,8 @@ mod tests {
     #[test]
     fn a_status_is_the_backends_word_and_a_failure_of_the_way_stays_what_it_was() {
         let code = |status: Status| explain(status).code();
-        assert_eq!(code(Status::permission_denied("")), Code::AgentRefused);
-        assert_eq!(code(Status::unauthenticated("")), Code::AgentRefused);
+        assert_eq!(code(Status::permission_denied("")), Code::BackendDenies);
+        assert_eq!(code(Status::unauthenticated("")), Code::BackendDenies);
         assert_eq!(code(Status::unimplemented("")), Code::DutyUnknown);
         assert_eq!(code(Status::unavailable("")), Code::CallFailed);
         let lost = Error::new(Code::ConnectionLost);
