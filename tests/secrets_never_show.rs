@@ -56,7 +56,7 @@ fn settings_show_no_secret() {
     show(&mut text, &loaded.settings);
     show(&mut text, &loaded.effective);
     show(&mut text, &loaded.settings.agent.authentication);
-    for source in [Source::Bytes(Secret::new(bed.key())), Source::Uri("pkcs11:?pin=s3cret".into())]
+    for source in [Source::Bytes(Secret::new(bed.key())), Source::Uri(Secret::new("pkcs11:?pin=s3cret"))]
     {
         let _ = write!(text, "{source}");
         // The URI as it is written is nobody's but the programmer's; bytes may be a key.

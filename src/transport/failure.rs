@@ -44,7 +44,6 @@ pub(super) fn needs_a_human(error: &Error) -> bool {
         PeerNotTls
             | NoCommonProtocol
             | NoCommonCipher
-            | HandshakeRefused
             | ClientCertificateRefused
             | ClientCertificateMissing
             | CertificateUntrusted

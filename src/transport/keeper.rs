@@ -79,8 +79,8 @@ enum Event {
     Time,
 }
 
-/// A connection that held this long counts as healthy: the next failure starts from the shortest
-/// rest again. A backend that accepts and drops connections at once must not be spun on.
+/// A connection that held this long, or carried an answer, counts as healthy: the next failure starts
+/// from the shortest rest again. A backend that accepts and drops connections must not be spun on.
 const HEALTHY: Duration = Duration::from_secs(5);
 
 // === impl Keeper ===
@@ -277,7 +277,7 @@ impl Keeper {
     fn ended(&mut self, error: Error) {
         let Some(serving) = self.serving.take() else { return };
         self.backends.hurry();
-        let lasted = serving.since.elapsed() >= HEALTHY;
+        let lasted = serving.since.elapsed() >= HEALTHY || serving.connection.was_of_use();
         let Some(at) = serving.backend else { return };
         if lasted {
             self.backends.is_healthy(at);
