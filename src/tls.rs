@@ -30,8 +30,10 @@ mod provider;
 mod read;
 mod realm;
 mod revocation;
+pub(crate) mod session;
 mod staple;
 mod verify;
+mod witness;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -52,7 +54,8 @@ pub use identity::Identity;
 pub use library::Library;
 pub use name::PeerName;
 pub use revocation::CrlInfo;
-pub use verify::{Verifier, Witness};
+pub use verify::Verifier;
+pub use witness::Witness;
 
 pub(crate) use acceptor::{Acceptor, ListenerNames, agreed_to_h2, client_failure, client_subject};
 pub(crate) use context::ALPN_H2;
@@ -61,12 +64,14 @@ pub(crate) use openssl_cnf::establish;
 pub(crate) use realm::Realm;
 
 use openssl_cnf::OpensslCnf;
+use session::Sessions;
 
 /// One generation of TLS material, ready to make connections with.
 #[derive(Clone)]
 pub struct Generation {
     connector: SslConnector,
     verifier: Verifier,
+    sessions: Sessions,
     realm: Realm,
     description: Description,
 }
@@ -166,7 +171,7 @@ impl Generation {
             verifier: &verifier,
             realm: &realm,
         })?;
-        Ok(Self { connector, verifier, realm, description })
+        Ok(Self { connector, verifier, sessions: Sessions::default(), realm, description })
     }
 
     /// The connector: cheap to clone, keeps the system's policy in force.
@@ -177,6 +182,11 @@ impl Generation {
     /// The rule for certificates, to be put on single connections with a witness.
     pub fn verifier(&self) -> &Verifier {
         &self.verifier
+    }
+
+    /// What peers have given to resume; it ends with this generation.
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// Where OpenSSL works for it.
@@ -269,9 +279,10 @@ fn to_now(time: &Asn1TimeRef) -> Option<Ordering> {
     time.compare(&now).ok()
 }
 
-/// Whether a notAfter has passed. One that cannot be read counts as passed.
+/// Whether a notAfter has passed; its own second has, as OpenSSL counts (`X509_cmp_time(3)`). One that
+/// cannot be read counts as passed.
 fn is_over(not_after: &Asn1TimeRef) -> bool {
-    to_now(not_after).is_none_or(Ordering::is_lt)
+    to_now(not_after).is_none_or(Ordering::is_le)
 }
 
 /// Whether a notBefore is still to come. One that cannot be read counts as to come.
@@ -287,6 +298,13 @@ fn days_until(time: &Asn1TimeRef) -> i64 {
         Ok(diff) => i64::from(diff.days),
         Err(_) => 0,
     }
+}
+
+/// Seconds since 1970; `None` for a time that cannot be read.
+fn unix_seconds(time: &Asn1TimeRef) -> Option<i64> {
+    const DAY: i64 = 86_400;
+    let diff = Asn1Time::from_unix(0).ok()?.diff(time).ok()?;
+    Some(i64::from(diff.days) * DAY + i64::from(diff.secs))
 }
 
 /// Refuses an OpenSSL without the policy it should have, and says what else is odd about its

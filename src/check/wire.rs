@@ -11,11 +11,14 @@ use std::time::Duration;
 
 use openssl::ssl::SslRef;
 use openssl::x509::X509;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower::ServiceExt;
 
-use super::{BackendReport, Check, Depth, Ours, TlsReport, certificates, explain, probe};
+use super::{
+    BackendReport, Check, Depth, Level, Ours, TlsReport, certificates, explain, probe, session,
+};
 use crate::config::Backend;
 use crate::error::Error;
 use crate::tls::name::one_line;
@@ -47,6 +50,12 @@ pub(super) async fn check(target: &Arc<Target>, ours: Ours<'_>, depth: Depth) ->
     if let (Some(io), Depth::Full) = (io, depth) {
         let checks = probe::checks(target, ours, report.tls.as_ref(), io).await;
         report.checks.extend(checks);
+    }
+    let well = report.checks.iter().all(|check| check.level != Level::Error);
+    if let (Some(by), Some(seen), true) = (&target.protection, &mut report.tls, well) {
+        let (check, resumed) = session::check(target, by).await;
+        seen.resumed = resumed;
+        report.checks.push(check);
     }
     report
 }
@@ -109,7 +118,8 @@ async fn secure(
     stream: TcpStream,
     report: &mut BackendReport,
 ) -> Option<Io> {
-    let Attempt { mut stream, role, mut outcome } = match attempt(target, protection, stream).await
+    let Attempt { mut stream, role, mut outcome, .. } = match attempt(target, protection, stream)
+        .await
     {
         Ok(attempt) => attempt,
         Err(error) => {
@@ -154,6 +164,11 @@ async fn secure(
         }
     };
     report.tls = Some(seen);
+    if depth == Depth::Tls {
+        // An orderly end, since some servers keep no session of any other. It need not succeed.
+        let _ = stream.shutdown().await;
+        return None;
+    }
     agreed.then(|| Io::tls(stream, role))
 }
 
@@ -207,5 +222,6 @@ fn observe(ssl: &SslRef, chain: &[X509], name: &str, finished: bool) -> TlsRepor
         chain: chain.iter().map(|certificate| CertificateInfo::of(certificate)).collect(),
         client_ca_names: names.into_iter().flatten().map(one_line).collect(),
         identity_shown: ossl_ext::has_signed(ssl),
+        resumed: None,
     }
 }

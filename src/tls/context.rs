@@ -13,7 +13,7 @@ use ossl_ext::context::Method;
 use super::identity::Identity;
 use super::realm::Realm;
 use super::verify::Verifier;
-use super::{fips_policy, policy, staple};
+use super::{fips_policy, policy, session, staple};
 use crate::config::{TlsSettings, Trust};
 use crate::error::{Code, Error, Result};
 
@@ -55,6 +55,7 @@ pub(super) fn connector(parts: &Parts<'_>) -> Result<SslConnector> {
     context.set_verify_callback(SslVerifyMode::PEER, move |accepted, store| {
         judge.judge(accepted, store, None)
     });
+    session::collect(&mut context);
 
     let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(failed)?;
     // The builder's own context has the crate's cipher list instead of the system's.

@@ -238,7 +238,7 @@ impl Keeper {
         self.backends.works(at);
         self.backends.stick_to(at);
         let how = match &connection.negotiated {
-            Some(negotiated) => format!("by {} with {}", negotiated.protocol, negotiated.cipher),
+            Some(negotiated) => format!("by {negotiated}"),
             None => "in plaintext".to_owned(),
         };
         let after = match std::mem::take(&mut self.failures) {

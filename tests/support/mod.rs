@@ -13,6 +13,7 @@ pub(crate) mod command;
 pub(crate) mod crl;
 pub(crate) mod folder;
 pub(crate) mod keys;
+pub(crate) mod ocsp;
 pub(crate) mod openssl;
 pub(crate) mod peers;
 pub(crate) mod pki;

@@ -5,6 +5,7 @@
 
 pub mod conf;
 pub mod context;
+mod session;
 pub mod store;
 mod trust;
 
@@ -13,12 +14,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use foreign_types::ForeignTypeRef;
+use openssl::asn1::{Asn1GeneralizedTimeRef, Asn1TimeRef};
 use openssl::nid::Nid;
 use openssl::ssl::{SslCipher, SslContextBuilder, SslRef};
 use openssl::stack::StackRef;
 use openssl::x509::{X509Name, X509Ref};
 use openssl_sys as ffi;
 
+pub use session::Session;
 pub use trust::{
     Judge, add_crl, certificate_with_trust, rejects_servers, request_status, trust_besides,
 };
@@ -181,6 +184,14 @@ pub fn negotiated_group(ssl: &SslRef) -> Option<String> {
     // SAFETY: a NUL-terminated string that lives as long as the connection's context.
     let name = unsafe { CStr::from_ptr(name) };
     Some(name.to_string_lossy().into_owned())
+}
+
+/// A time of the one format as what may be of either (`ASN1_TIME_check(3)`): OpenSSL's functions for
+/// times take both.
+pub fn as_time(time: &Asn1GeneralizedTimeRef) -> &Asn1TimeRef {
+    // SAFETY: the pointer comes from a live reference, which the result borrows. ASN1_TIME and
+    // ASN1_GENERALIZEDTIME are one structure in C, and a value of the latter is one of the former.
+    unsafe { Asn1TimeRef::from_ptr(time.as_ptr().cast()) }
 }
 
 /// The names of the providers that are active in the default library context
