@@ -16,6 +16,7 @@ mod mode;
 mod paths;
 mod placeholder;
 mod properties;
+mod proxy;
 mod reference;
 mod settings;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub(crate) use backend::reached;
 pub use effective::{Effective, Entry, MASK, Origin, Unused, Warning, WarningKind};
 pub use keys::{Family, Key, Status};
 pub use load::{Loaded, Loader};
+pub use proxy::Proxy;
 pub use reference::reference;
 pub use settings::*;
 pub use value::Kind;

@@ -1,4 +1,4 @@
-//! One backend, in the order of the wire: name, TCP, TLS, certificate, ALPN; then the call.
+//! One backend, in the order of the wire: name, TCP, proxy, TLS, certificate, ALPN; then the call.
 //!
 //! Each step is a dialling layer of the transport; the first that fails ends the way.
 
@@ -26,7 +26,7 @@ use crate::tls::{CertificateInfo, later_failure};
 use crate::transport::resolve::Resolve;
 use crate::transport::tcp::Tcp;
 use crate::transport::tls::{Attempt, attempt};
-use crate::transport::{Io, Protection, Target, alpn, unix};
+use crate::transport::{Io, Protection, Target, alpn, proxy, unix};
 
 /// With TLS 1.3 a server refuses a client's certificate, or the lack of one, after the handshake.
 /// So long its first word is waited for: longer when a certificate is at stake. Whoever writes before
@@ -40,7 +40,7 @@ pub(super) async fn check(target: &Arc<Target>, ours: Ours<'_>, depth: Depth) ->
     let io = match &target.backend {
         Backend::Unix(path) => socket(target, path, &mut report.checks).await,
         _ => {
-            let Some(stream) = connect(target, &mut report.checks).await else { return report };
+            let Some(stream) = reach(target, &mut report.checks).await else { return report };
             match &target.protection {
                 None => Some(Io::plain(stream)),
                 Some(by) => secure(target, by, ours, depth, stream, &mut report).await,
@@ -75,17 +75,45 @@ async fn socket(target: &Arc<Target>, path: &Path, checks: &mut Vec<Check>) -> O
     }
 }
 
+/// Name and TCP: the backend's, or those of the proxy, which then is asked for a way to the backend.
+async fn reach(target: &Arc<Target>, checks: &mut Vec<Check>) -> Option<TcpStream> {
+    let Some(hop) = &target.proxy else {
+        let facts = ["the backend's name has an address", "the backend accepts connections"];
+        return connect(target, facts, checks, |error| error).await;
+    };
+    let facts = ["the proxy's name has an address", "the proxy accepts connections"];
+    let stream = connect(&hop.target, facts, checks, proxy::unreachable).await?;
+    let (id, fact) = ("proxy.connect", "the proxy opens a way to the backend");
+    match proxy::tunnel(target, hop, stream).await {
+        Ok(stream) => {
+            let how = if hop.has_credentials() { "with" } else { "without" };
+            let value = format!("{target} through {}, {how} credentials", hop.target);
+            checks.push(Check::ok(id, fact, value));
+            Some(stream)
+        }
+        Err(error) => {
+            checks.push(Check::error(id, fact, &error));
+            None
+        }
+    }
+}
+
 /// The name and TCP.
-async fn connect(target: &Arc<Target>, checks: &mut Vec<Check>) -> Option<TcpStream> {
-    let (id, fact) = ("dns.resolve", "the backend's name has an address");
+async fn connect(
+    target: &Arc<Target>,
+    [named, accepting]: [&str; 2],
+    checks: &mut Vec<Check>,
+    told: fn(Error) -> Error,
+) -> Option<TcpStream> {
+    let (id, fact) = ("dns.resolve", named);
     match Resolve.oneshot(target.clone()).await {
         Ok(addresses) => checks.push(Check::ok(id, fact, found(target, addresses))),
         Err(error) => {
-            checks.push(Check::error(id, fact, &error));
+            checks.push(Check::error(id, fact, &told(error)));
             return None;
         }
     }
-    let (id, fact) = ("tcp.connect", "the backend accepts connections");
+    let (id, fact) = ("tcp.connect", accepting);
     match Tcp(Resolve).oneshot(target.clone()).await {
         Ok(stream) => {
             let peer = stream.peer_addr().map_or_else(|_| target.to_string(), |a| a.to_string());
@@ -93,7 +121,7 @@ async fn connect(target: &Arc<Target>, checks: &mut Vec<Check>) -> Option<TcpStr
             Some(stream)
         }
         Err(error) => {
-            checks.push(Check::error(id, fact, &error));
+            checks.push(Check::error(id, fact, &told(error)));
             None
         }
     }

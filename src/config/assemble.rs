@@ -18,6 +18,7 @@ use super::layers::Value;
 use super::load::Loaded;
 use super::mode::{self, Facts};
 use super::paths::{self, Nowhere};
+use super::proxy::{self, Proxy};
 use super::settings::*;
 use super::value::{self, Fault};
 use crate::error::{Code, Error, Result};
@@ -96,6 +97,7 @@ impl Assembly {
         let backends = self.addresses(key, backend::backends)?;
         Ok(LinkSettings {
             backends,
+            proxy: self.proxy()?,
             authority: self.text(Key::Authority),
             upstream_timeout: self.seconds(Key::UpstreamTimeout)?,
             longest_rest: self.longest_rest()?,
@@ -106,6 +108,12 @@ impl Assembly {
             keepalive_interval: self.keepalive()?,
             connection_max_age: self.seconds_or_off(Key::ConnectionMaxAge)?,
         })
+    }
+
+    fn proxy(&self) -> Result<Option<Proxy>> {
+        let value = self.value(Key::Proxy);
+        let url = self.text(Key::Proxy);
+        url.map(|url| proxy::proxy(&url)).transpose().map_err(|fault| value.fault(fault))
     }
 
     /// Java's agent tries once in so many checks of its channel. Skytls tries sooner by itself.
@@ -280,17 +288,19 @@ impl Assembly {
         link: &LinkSettings,
         agent: &AgentSettings,
     ) -> Result<()> {
-        let Some(backend) = mode::exposed(mode, &link.backends) else { return Ok(()) };
+        let Some(backend) = mode::exposed(mode, link) else { return Ok(()) };
+        let proxy = link.proxy.as_ref();
+        let through = proxy.map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
         if agent.authentication.is_some() && !agent.allow_plaintext_token {
             return Err(self
                 .value(Key::Authentication)
                 .error(Code::TokenOverPlaintext)
                 .peer(backend)
-                .found("a plaintext link")
+                .found(format_args!("a plaintext link{through}"))
                 .expected("TLS"));
         }
         let text = format!(
-            "records travel in plaintext to {backend}: there is no CA file at {} and agent.force_tls is off",
+            "records travel in plaintext to {backend}{through}: there is no CA file at {} and agent.force_tls is off",
             self.default_ca().display()
         );
         self.warn(WarningKind::Plaintext, Key::ForceTls, text);

@@ -184,8 +184,8 @@ keys! {
             "NSS key log, for debugging";
         AllowPlaintextToken = "agent.allow_plaintext_token" "SW_AGENT_ALLOW_PLAINTEXT_TOKEN" Built Kind::Flag, "false",
             "let the token travel in plaintext to another machine";
-        Proxy = "collector.proxy" "SW_COLLECTOR_PROXY" Later Kind::Secret, "",
-            "HTTP CONNECT proxy, `http://user:pass@host:port`";
+        Proxy = "collector.proxy" "SW_COLLECTOR_PROXY" Built Kind::Proxy, "",
+            "HTTP proxy asked for a way (CONNECT) to every backend that is `host:port`: `http://user:pass@host:port`, user and password percent-encoded; HTTPS_PROXY and NO_PROXY are not looked at";
         Authority = "collector.authority" "SW_COLLECTOR_AUTHORITY" Built Kind::Authority, "",
             "the `:authority` sent; empty: host and port of the backend";
         KeepaliveInterval = "collector.keepalive_interval" "SW_COLLECTOR_KEEPALIVE_INTERVAL" Built PERIOD_OR_OFF, "0",
@@ -286,7 +286,7 @@ impl Key {
 
     /// Whether the value must never be shown.
     pub fn is_secret(self) -> bool {
-        matches!(self.kind(), Kind::Secret | Kind::Token)
+        matches!(self.kind(), Kind::Proxy | Kind::Secret | Kind::Token)
     }
 
     /// Whether this is an `agent.ssl_…` setting besides the three paths that decide whether TLS

@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::proxy::Proxy;
+
 /// The settings of one engine.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -70,6 +72,8 @@ pub struct DutySettings {
 pub struct LinkSettings {
     /// `collector.backend_service`; empty when unset.
     pub backends: Vec<Backend>,
+    /// `collector.proxy`.
+    pub proxy: Option<Proxy>,
     /// `collector.authority`.
     pub authority: Option<String>,
     /// `collector.grpc_upstream_timeout`: the deadline of a call.

@@ -47,6 +47,8 @@ pub enum Stage {
     Dns,
     /// Connecting to the backend.
     Tcp,
+    /// Being let through by a proxy.
+    Proxy,
     /// The TLS handshake.
     Tls,
     /// The peer's certificate.
@@ -146,6 +148,8 @@ catalogue! {
         "turn TLS on, or accept the risk with agent.allow_plaintext_token=true";
     BadServerName = 124, Settings, Settings, "the server name cannot be verified",
         "set agent.ssl_server_name to the DNS name or IP address in the backend's certificate";
+    BadProxy = 125, Settings, Settings, "the proxy's address is malformed",
+        "write http://host:port or http://user:password@host:port, with @ as %40, / as %2F and % as %25 in user and password";
     AgentDisabled = 130, Settings, Settings, "the agent is switched off",
         "set agent.enable=true, or report nothing";
     ServiceNameMissing = 131, Settings, Settings, "no service name is set",
@@ -232,16 +236,24 @@ catalogue! {
         "install its module where OpenSSL looks for it, name its path in openssl.cnf, or set OPENSSL_MODULES";
 
     // 4xx: network
-    NameNotFound = 401, Network, Dns, "the backend's name cannot be resolved",
+    NameNotFound = 401, Network, Dns, "the name cannot be resolved",
         "check the name in collector.backend_service and this machine's DNS";
-    ConnectRefused = 402, Network, Tcp, "the backend refuses the connection",
+    ConnectRefused = 402, Network, Tcp, "the connection is refused",
         "check that the backend runs and listens on this port";
-    ConnectTimedOut = 403, Network, Tcp, "the backend does not answer in time",
+    ConnectTimedOut = 403, Network, Tcp, "the connection is not answered in time",
         "check firewalls between this machine and the backend";
-    ConnectFailed = 404, Network, Tcp, "the backend cannot be reached",
+    ConnectFailed = 404, Network, Tcp, "the connection cannot be made",
         "see the reason";
     ConnectionLost = 405, Network, Tcp, "the connection to the backend was lost",
         "none: skytls connects again; if it happens often, look for idle limits on the way";
+    ProxyRefused = 406, Network, Proxy, "the proxy refuses to connect to the backend",
+        "see the status, and the proxy's log";
+    ProxyDenied = 407, Network, Proxy, "the proxy demands credentials",
+        "set collector.proxy=http://user:password@host:port";
+    ProxyTimedOut = 408, Network, Proxy, "the proxy does not answer in time",
+        "check that the port is an HTTP proxy's, and that the proxy reaches the backend";
+    NotAProxy = 409, Network, Proxy, "the answer is not an HTTP proxy's",
+        "check host and port in collector.proxy";
     BackendSilent = 410, Network, Tcp, "the backend has stopped answering",
         "look whether the backend hangs or the network on the way drops packets; skytls has left the connection";
     ConnectionReplaced = 411, Network, Tcp, "the connection was replaced, and its time to drain is over",

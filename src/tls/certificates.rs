@@ -178,7 +178,7 @@ fn wrong_type(error: Error, contents: &Contents) -> Error {
     } else if holds("X509 CRL") || matches!(contents, Contents::Der(Shape::RevocationList)) {
         error.hint("this is a revocation list: name it in agent.ssl_crl_path")
     } else if matches!(contents, Contents::Der(Shape::Pkcs12)) {
-        error.hint("convert it: openssl pkcs12 -in FILE -nokeys -out FILE.crt")
+        error.hint("take its certificates out: openssl pkcs12 -in FILE -nokeys -out FILE.crt")
     } else {
         error
     }

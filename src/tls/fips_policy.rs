@@ -164,7 +164,7 @@ fn is_suite_of_1_2(name: &str) -> bool {
 /// The approved group of that name, whichever of its names it is.
 fn group(word: &str) -> Option<&'static str> {
     let same = |name: &&str| name.eq_ignore_ascii_case(word);
-    GROUPS.iter().find(|(name, others)| same(name) || others.iter().any(|o| same(o))).map(|g| g.0)
+    GROUPS.iter().find(|(name, others)| same(name) || others.iter().any(&same)).map(|g| g.0)
 }
 
 /// The words of a list; `?`, `*` and `/` are newer OpenSSL's.

@@ -61,6 +61,9 @@ fn judge(ssl: &SslRef, rule: Ocsp) -> Result<(), Fault> {
     let Some(answer) = ssl.ocsp_status().filter(|answer| !answer.is_empty()) else {
         return match rule {
             Ocsp::Require => Err(Fault::new(MISSING, "no OCSP answer came with the certificate")),
+            _ if ssl.peer_certificate().is_some_and(|leaf| ossl_ext::must_staple(&leaf)) => {
+                Err(Fault::new(MISSING, "no OCSP answer came, and the certificate demands one"))
+            }
             _ => Ok(()),
         };
     };

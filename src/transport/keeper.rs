@@ -351,9 +351,9 @@ impl Keeper {
         if serving.lookup.is_some_and(|lookup| lookup <= now) {
             serving.lookup = self.upkeep.lookup.map(|period| now + period);
             if let Some(remote) = serving.connection.remote {
-                let target = serving.connection.target.clone();
+                let peer = serving.connection.target.peer();
                 self.work.spawn(async move {
-                    Done::LookedUp { remote, outcome: Resolve.oneshot(target).await }
+                    Done::LookedUp { remote, outcome: Resolve.oneshot(peer).await }
                 });
             }
         }

@@ -23,7 +23,8 @@ use openssl_sys as ffi;
 
 pub use session::Session;
 pub use trust::{
-    Judge, add_crl, certificate_with_trust, rejects_servers, request_status, trust_besides,
+    Judge, add_crl, certificate_with_trust, must_staple, rejects_servers, request_status,
+    trust_besides,
 };
 
 mod raw {

@@ -46,6 +46,7 @@ mod raw {
             callback: ffi::pem_password_cb,
             user: *mut c_void,
         ) -> *mut ffi::X509;
+        pub(super) fn TLS_FEATURE_free(features: *mut c_void);
         pub(super) fn X509_check_trust(x: *mut ffi::X509, id: c_int, flags: c_int) -> c_int;
         pub(super) fn X509_STORE_CTX_new_ex(
             ctx: *mut ffi::OSSL_LIB_CTX,
@@ -304,6 +305,34 @@ pub fn request_status(context: &mut SslContextBuilder) -> Result<(), ErrorStack>
         )
     };
     if set == 1 { Ok(()) } else { Err(ErrorStack::get()) }
+}
+
+/// Whether a certificate says that its server always staples an OCSP answer (RFC 7633, "must-staple":
+/// `status_request` in its TLS feature extension). One that cannot be read counts as saying so.
+pub fn must_staple(certificate: &X509Ref) -> bool {
+    const TLS_FEATURE: c_int = 1020;
+    const STATUS_REQUEST: std::ffi::c_long = 5;
+    const ABSENT: c_int = -1;
+    let mut critical: c_int = ABSENT;
+    // SAFETY: the pointer comes from a live reference and is only read; `critical` outlives the call.
+    // The result is NULL or a TLS_FEATURE, a stack of ASN1_INTEGER, that belongs to us and is freed
+    // once, after the numbers have been read out of it.
+    unsafe {
+        let out = &raw mut critical;
+        let features =
+            ffi::X509_get_ext_d2i(certificate.as_ptr(), TLS_FEATURE, out, ptr::null_mut());
+        if features.is_null() {
+            // What could not be decoded is in the error queue, where the handshake would find it.
+            drop(ErrorStack::get());
+            return critical != ABSENT;
+        }
+        let stack = features.cast::<ffi::OPENSSL_STACK>();
+        let found = (0..ffi::OPENSSL_sk_num(stack)).any(|at| {
+            ffi::ASN1_INTEGER_get(ffi::OPENSSL_sk_value(stack, at).cast()) == STATUS_REQUEST
+        });
+        raw::TLS_FEATURE_free(features);
+        found
+    }
 }
 
 #[cfg(test)]
