@@ -32,6 +32,9 @@ pub enum Purpose {
     Relay,
 }
 
+/// How long a stop waits for the threads to end.
+const FAREWELL: Duration = Duration::from_millis(250);
+
 // === impl Engine ===
 
 impl Engine {
@@ -87,7 +90,9 @@ impl Engine {
         let left = if left == 0 { 0 } else { self.uplink.abandon() };
         self.transport.stop();
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // A thread that is still at work when the process exits would use an OpenSSL that is being
+            // taken down. Only a name that is being looked up makes this last.
+            runtime.shutdown_timeout(FAREWELL);
         }
         left
     }

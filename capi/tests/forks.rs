@@ -1,0 +1,36 @@
+//! A process may fork at any moment: nobody hangs, and no record is lost or doubled.
+
+mod support;
+
+use std::time::Instant;
+
+use support::{Backend, Program, count};
+
+#[test]
+fn forks_under_load_lose_and_double_nothing() {
+    let forks = count("SKYTLS_TEST_FORKS", 100);
+    let backend = Backend::start();
+    let program = Program::compile("tests/c/forks.c", &[]);
+    let begun = Instant::now();
+    let out = program.run(&backend, &[&forks.to_string(), "8"]);
+    let mut taken =
+        out.split_whitespace().map(|number| number.parse::<u64>().expect("two numbers"));
+    let (parent, children) = (taken.next().unwrap(), taken.next().unwrap());
+    // All but those that never use it; a grandchild adds one.
+    let (idle, grand) = (count_of(forks, 7), count_of(forks, 3));
+    assert_eq!(children, u64::from((forks - idle) * 5 + grand));
+    let payloads = backend.payloads();
+    let doubled: Vec<_> = payloads.iter().filter(|(_, times)| **times != 1).collect();
+    assert!(doubled.is_empty(), "{doubled:?}");
+    assert_eq!(payloads.len() as u64, parent + children, "by the books and at the backend");
+    support::figures(&format!(
+        "{forks} forks: {parent} records of the parent, {children} of children, {} connections, {:?}",
+        backend.counts().connections,
+        begun.elapsed()
+    ));
+}
+
+/// How many of the numbers below `forks` leave that remainder by 16.
+fn count_of(forks: u32, remainder: u32) -> u32 {
+    (0..forks).map(|number| u32::from(number % 16 == remainder)).sum()
+}
