@@ -84,8 +84,9 @@ impl Engine {
     /// and so lost. Blocks; must not be called from a task of this engine.
     pub fn stop(mut self, limit: Duration) -> u64 {
         let left = match &self.runtime {
-            Some(runtime) => runtime.block_on(self.uplink.flush(limit)),
-            None => 0,
+            // Entering a runtime needs thread-local data, which is gone in handlers of `atexit`.
+            Some(runtime) if !limit.is_zero() => runtime.block_on(self.uplink.flush(limit)),
+            _ => self.uplink.books().total.pending,
         };
         let left = if left == 0 { 0 } else { self.uplink.abandon() };
         self.transport.stop();

@@ -9,7 +9,7 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use crate::ffi::guard_void;
-use crate::fork;
+use crate::{fork, wait};
 
 /// How long the end waits for locks and threads. Reached only if a callback of the host blocks.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -34,7 +34,7 @@ extern "C" fn at_exit() {
                 // All of them count from the same moment, so that the longest is the limit of all.
                 let limit = worker.exit_limit.saturating_sub(begun.elapsed());
                 if !limit.is_zero() {
-                    worker.handle.block_on(worker.uplink.flush(limit));
+                    wait::settled(&worker.handle, &worker.uplink, limit);
                 }
             }
             // Never opened again.

@@ -37,6 +37,7 @@ mod ffi;
 mod fork;
 mod life;
 mod twins;
+mod wait;
 
 pub use agent::*;
 pub use config::*;

@@ -21,7 +21,7 @@ use crate::error::skytls_error;
 use crate::fork::{self, Registry, Worker};
 use crate::log::in_callback;
 use crate::status;
-use crate::{exit, twins};
+use crate::{exit, twins, wait};
 
 /// What an agent is to do; fixed once it has been started.
 #[derive(Clone)]
@@ -257,8 +257,8 @@ impl Running {
     pub(crate) fn flush(&self, limit: Duration) -> u64 {
         let handle = unpoisoned(&self.engine).as_ref().and_then(Engine::handle).cloned();
         match handle {
-            // The thread stands still for good, and nothing would ever wake this one.
-            Some(handle) if !fork::has_ended() => handle.block_on(self.uplink.flush(limit)),
+            // At the end of the process the thread stands still for good.
+            Some(handle) if !fork::has_ended() => wait::settled(&handle, &self.uplink, limit),
             _ => self.uplink.books().total.pending,
         }
     }

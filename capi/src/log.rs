@@ -106,14 +106,17 @@ pub(crate) fn in_callback(call: impl FnOnce()) {
 
 /// Keeps the lines of this thread back while `body` runs, and sends them after it.
 pub(crate) fn keeping_back<T>(body: impl FnOnce() -> T) -> T {
-    let outermost = KEPT_BACK.with_borrow_mut(|kept| {
+    let begin = |kept: &RefCell<Option<Vec<_>>>| {
+        let mut kept = kept.borrow_mut();
         let outermost = kept.is_none();
         kept.get_or_insert_default();
         outermost
-    });
+    };
+    // In handlers of `atexit` there is no such place any more, and the lines get lost.
+    let outermost = KEPT_BACK.try_with(begin).unwrap_or(false);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
     if outermost {
-        let lines = KEPT_BACK.take().unwrap_or_default();
+        let lines = KEPT_BACK.try_with(RefCell::take).ok().flatten().unwrap_or_default();
         lines.iter().for_each(|(level, line)| deliver(*level, line));
     }
     result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -170,14 +173,14 @@ impl Log for Logger {
             return;
         }
         let line = record.args().to_string();
-        let kept = KEPT_BACK.with_borrow_mut(|kept| match kept {
+        let keep = |kept: &RefCell<Option<Vec<_>>>| match &mut *kept.borrow_mut() {
             Some(lines) => {
                 lines.push((record.level(), line.clone()));
                 true
             }
             None => false,
-        });
-        if !kept {
+        };
+        if !KEPT_BACK.try_with(keep).unwrap_or(true) {
             deliver(record.level(), &line);
         }
     }
