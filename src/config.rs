@@ -19,6 +19,7 @@ mod reference;
 mod settings;
 #[cfg(test)]
 mod testing;
+mod token;
 mod trust;
 mod value;
 

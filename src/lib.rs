@@ -41,6 +41,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod agent;
 mod check;
 #[doc(hidden)]
 pub mod cli;
@@ -52,8 +53,10 @@ pub mod protocol;
 pub mod relay;
 pub mod server;
 pub mod tls;
+pub mod trace;
 pub mod transport;
 pub mod uplink;
 
+pub use agent::Agent;
 pub use error::{Error, Result};
 pub use transport::Connector;

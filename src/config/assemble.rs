@@ -48,6 +48,7 @@ impl Assembly {
         self.judge_plaintext(tls.mode, &link, &agent)?;
         let settings = Settings {
             enabled: self.flag(Key::Enable)?,
+            duties: self.duties()?,
             buffer: self.buffer()?,
             relay: self.relay(&link)?,
             logging: self.logging(),
@@ -74,6 +75,16 @@ impl Assembly {
             },
             authentication: self.text(Key::Authentication).map(Secret::new),
             allow_plaintext_token: self.flag(Key::AllowPlaintextToken)?,
+            ipv4_list_size: usize::try_from(self.number(Key::Ipv4ListSize)?).unwrap_or(usize::MAX),
+        })
+    }
+
+    fn duties(&self) -> Result<DutySettings> {
+        Ok(DutySettings {
+            heartbeat_period: self.seconds(Key::HeartbeatPeriod)?,
+            properties_factor: self.number(Key::PropertiesReportPeriodFactor)?,
+            configuration_interval: self.seconds(Key::DynamicConfigInterval)?,
+            profile_interval: self.seconds(Key::ProfileTaskInterval)?,
         })
     }
 

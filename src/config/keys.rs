@@ -98,21 +98,21 @@ keys! {
             "channel checks between attempts to connect; an upper bound here";
         Enable = "agent.enable" "SW_AGENT_ENABLE" Built Kind::Flag, "true",
             "false: nothing is reported";
-        Ipv4ListSize = "osinfo.ipv4_list_size" "SW_AGENT_OSINFO_IPV4_LIST_SIZE" NoEffect COUNT_OR_NONE, "10",
+        Ipv4ListSize = "osinfo.ipv4_list_size" "SW_AGENT_OSINFO_IPV4_LIST_SIZE" Built COUNT_OR_NONE, "10",
             "how many IPv4 addresses are reported at most";
         BackendService = "collector.backend_service" "SW_AGENT_COLLECTOR_BACKEND_SERVICES" Built Kind::Backends, "",
             "the backends, `host:port`, `[v6]:port` or `unix:/path`, separated by commas; plaintext only over a Unix socket";
         ChannelCheckInterval = "collector.grpc_channel_check_interval" "SW_AGENT_COLLECTOR_GRPC_CHANNEL_CHECK_INTERVAL" NoEffect PERIOD, "30",
             "how often the channel is checked";
-        HeartbeatPeriod = "collector.heartbeat_period" "SW_AGENT_COLLECTOR_HEARTBEAT_PERIOD" NoEffect PERIOD, "30",
+        HeartbeatPeriod = "collector.heartbeat_period" "SW_AGENT_COLLECTOR_HEARTBEAT_PERIOD" Built PERIOD, "30",
             "how often the agent says that it lives";
-        PropertiesReportPeriodFactor = "collector.properties_report_period_factor" "SW_AGENT_COLLECTOR_PROPERTIES_REPORT_PERIOD_FACTOR" NoEffect COUNT, "10",
+        PropertiesReportPeriodFactor = "collector.properties_report_period_factor" "SW_AGENT_COLLECTOR_PROPERTIES_REPORT_PERIOD_FACTOR" Built COUNT, "10",
             "heartbeats between two reports of the instance properties";
         UpstreamTimeout = "collector.grpc_upstream_timeout" "SW_AGENT_COLLECTOR_GRPC_UPSTREAM_TIMEOUT" Built PERIOD, "30",
             "deadline of a call";
-        DynamicConfigInterval = "collector.get_agent_dynamic_config_interval" "SW_AGENT_COLLECTOR_GET_AGENT_DYNAMIC_CONFIG_INTERVAL" NoEffect PERIOD, "20",
+        DynamicConfigInterval = "collector.get_agent_dynamic_config_interval" "SW_AGENT_COLLECTOR_GET_AGENT_DYNAMIC_CONFIG_INTERVAL" Built PERIOD, "20",
             "how often dynamic configuration is asked for";
-        ProfileTaskInterval = "collector.get_profile_task_interval" "SW_AGENT_COLLECTOR_GET_PROFILE_TASK_INTERVAL" NoEffect PERIOD, "20",
+        ProfileTaskInterval = "collector.get_profile_task_interval" "SW_AGENT_COLLECTOR_GET_PROFILE_TASK_INTERVAL" Built PERIOD, "20",
             "how often profiling tasks are asked for";
         ResolveDnsPeriodically = "collector.is_resolve_dns_periodically" "SW_AGENT_COLLECTOR_IS_RESOLVE_DNS_PERIODICALLY" NoEffect Kind::Flag, "false",
             "names are resolved anew at every connection anyway";

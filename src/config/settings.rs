@@ -16,6 +16,8 @@ pub struct Settings {
     pub agent: AgentSettings,
     /// Where records go.
     pub link: LinkSettings,
+    /// How often the agent speaks for itself.
+    pub duties: DutySettings,
     /// How the link is protected.
     pub tls: TlsSettings,
     /// How much waits in memory.
@@ -45,6 +47,22 @@ pub struct AgentSettings {
     pub authentication: Option<Secret>,
     /// `agent.allow_plaintext_token`.
     pub allow_plaintext_token: bool,
+    /// `osinfo.ipv4_list_size`: the most IPv4 addresses among the instance properties.
+    pub ipv4_list_size: usize,
+}
+
+/// How often the agent speaks for itself, and asks what it is to do.
+#[derive(Debug, Clone)]
+pub struct DutySettings {
+    /// `collector.heartbeat_period`.
+    pub heartbeat_period: Duration,
+    /// `collector.properties_report_period_factor`: every so many heartbeats the instance
+    /// properties take the place of one.
+    pub properties_factor: u64,
+    /// `collector.get_agent_dynamic_config_interval`.
+    pub configuration_interval: Duration,
+    /// `collector.get_profile_task_interval`.
+    pub profile_interval: Duration,
 }
 
 /// Where records go and how long that may take.

@@ -146,6 +146,14 @@ catalogue! {
         "turn TLS on, or accept the risk with agent.allow_plaintext_token=true";
     BadServerName = 124, Settings, Settings, "the server name cannot be verified",
         "set agent.ssl_server_name to the DNS name or IP address in the backend's certificate";
+    AgentDisabled = 130, Settings, Settings, "the agent is switched off",
+        "set agent.enable=true, or report nothing";
+    ServiceNameMissing = 131, Settings, Settings, "no service name is set",
+        "set agent.service_name, for example by SW_AGENT_NAME=shop";
+    NotAReport = 132, Settings, Uplink, "no records can be reported by this method",
+        "name the full path of a method that takes reports, such as /skywalking.v3.EventService/collect";
+    BadAgentVersion = 133, Settings, Settings, "the agent's version cannot be a header",
+        "give the host's agent version in visible ASCII characters";
 
     // 2xx: files of certificates and keys
     FileMissing = 201, Material, Files, "the file does not exist",
@@ -266,6 +274,10 @@ catalogue! {
         "see the gRPC status";
     MessageTooLarge = 603, Backend, Grpc, "a message is larger than 50 MiB",
         "send smaller messages: no SkyWalking backend accepts this one";
+    AgentRefused = 610, Backend, Grpc, "the backend refuses the agent",
+        "set agent.authentication to the token of the backend (SW_AUTHENTICATION there)";
+    DutyUnknown = 611, Backend, Grpc, "the backend does not know the call",
+        "none: the agent does without it; a newer backend knows it";
 
     // 7xx: local listeners
     PortTaken = 701, Machine, Listen, "the listen address is in use",

@@ -20,6 +20,7 @@ use super::lane::{Lane, Outlook, Record};
 use super::ledger::DropReason;
 use super::{Uplink, envelope::Passport};
 use crate::error::{Chain, Code, Error};
+use crate::protocol::Shape;
 use crate::transport::Reach;
 use crate::transport::backoff::Backoff;
 
@@ -127,7 +128,9 @@ impl Sender {
         let Ok(permit) = self.uplink.0.streams.clone().acquire_owned().await else { return };
         let settings = self.uplink.0.settings;
         let passport = self.lane.passport();
-        let bounds = Bounds::of(passport.method.sticky, self.appetite, settings.max_bytes);
+        // A call that is no stream takes one.
+        let records = if passport.method.shape == Shape::Unary { 1 } else { self.appetite };
+        let bounds = Bounds::of(passport.method.sticky, records, settings.max_bytes);
         let (open, mut end) = oneshot::channel();
         let lane = self.lane.clone();
         let batch = Arc::new(Batch::new(open));
