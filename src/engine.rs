@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use crate::config::{OnFull, Settings};
 use crate::error::{Code, Error, Result};
 use crate::tls::Generation;
-use crate::transport::{Transport, targets};
+use crate::transport::{Transport, Upkeep, targets};
 use crate::uplink::{Uplink, UplinkSettings};
 
 /// A running engine.
@@ -54,7 +54,7 @@ impl Engine {
         let targets = targets(&settings.link, &settings.tls, generation.as_ref())?;
         let runtime = runtime(purpose)?;
         let _entered = runtime.enter();
-        let transport = Transport::start(targets);
+        let transport = Transport::with(targets, Upkeep::from(&settings.link));
         let uplink = Uplink::new(uplink_settings(settings, purpose), transport.clone());
         drop(_entered);
         Ok(Self { runtime: Some(runtime), transport, uplink, generation })

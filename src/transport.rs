@@ -4,18 +4,28 @@
 //! Dialling is a pile of small layers, one file each: resolve the name, connect by
 //! TCP, protect by TLS, insist on HTTP/2 by the ALPN guard; a Unix socket of this machine needs none of them. [`Connector`]
 //! offers that pile as a tower service of `Uri` to any tonic or hyper client; [`Transport`] puts a
-//! keeper on top that holds one HTTP/2 connection, notices its end and makes the next one. Nothing
-//! here knows what the calls are about.
+//! keeper on top that holds one HTTP/2 connection, notices its end and makes the next one, and replaces
+//! it while it works when new material, its age or its address asks for it. Nothing here knows what
+//! the calls are about.
 //!
 //! The keeper is the only thing that heals the link: tonic's own reconnecting channel has no
 //! back-off and cannot retire a connection, so it is not used for records.
 
 pub(crate) mod alpn;
+mod backends;
 pub(crate) mod backoff;
+mod census;
 pub(crate) mod connection;
 mod connector;
+mod eyeballs;
+mod failure;
 mod keeper;
+mod leash;
+pub mod lookups;
+mod pulse;
 pub(crate) mod resolve;
+mod service;
+mod state;
 mod stream;
 pub(crate) mod tcp;
 pub(crate) mod tls;
@@ -23,6 +33,8 @@ pub(crate) mod unix;
 
 use std::fmt;
 use std::future::Future;
+use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,9 +44,12 @@ use http::uri::{Authority, Scheme};
 use crate::config::{Backend, LinkSettings, TlsSettings};
 use crate::error::{Code, Error, Result};
 use crate::tls::{Generation, PeerName};
+use resolve::Names;
 
+pub use connection::Reach;
 pub use connector::Connector;
-pub use keeper::{Reach, Ready, State, Transport};
+pub use service::Transport;
+pub use state::{BackendState, BackendStatus, Ready, State, Upkeep};
 pub use stream::{Io, Negotiated};
 
 /// How long each step of dialling may take.
@@ -61,6 +76,8 @@ pub struct Target {
     pub(crate) scheme: Scheme,
     pub(crate) authority: Authority,
     pub(crate) deadlines: Deadlines,
+    /// Who looks the host up.
+    pub(crate) names: Names,
 }
 
 /// TLS for one target: material and the name to verify.
@@ -152,7 +169,19 @@ impl Target {
             protection,
             authority,
             deadlines: Deadlines::default(),
+            names: Names::default(),
         })
+    }
+
+    /// The same target, whose host is looked up by `lookup` in place of the system's resolver. It is
+    /// asked on a thread that may block, and not for hosts that are addresses already. What is
+    /// verified stays the name.
+    #[must_use]
+    pub fn looked_up_by(
+        &self,
+        lookup: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { names: Names::Other(Arc::new(lookup)), ..self.clone() }
     }
 }
 

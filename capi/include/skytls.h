@@ -66,6 +66,9 @@
 #define SKYTLS_VERSION_NUMBER \
     (SKYTLS_VERSION_MAJOR * 1000000u + SKYTLS_VERSION_MINOR * 1000u + SKYTLS_VERSION_PATCH)
 
+/** In place of a length: the text ends in NUL. */
+#define SKYTLS_NTS ((size_t)-1)
+
 
 /**
  * The first number of the version of this header.
@@ -199,6 +202,52 @@
 #define SKYTLS_BROWSER_ERROR 11
 
 /**
+ * No span. As a parent: the last span that is open, else the first one. Whatever is done to it is done to
+ * nothing.
+ */
+#define SKYTLS_NO_SPAN -1
+
+/**
+ * Nothing in particular.
+ */
+#define SKYTLS_LAYER_UNKNOWN 0
+
+/**
+ * A database.
+ */
+#define SKYTLS_LAYER_DATABASE 1
+
+/**
+ * Calls of procedures.
+ */
+#define SKYTLS_LAYER_RPC 2
+
+/**
+ * HTTP.
+ */
+#define SKYTLS_LAYER_HTTP 3
+
+/**
+ * A message queue.
+ */
+#define SKYTLS_LAYER_MQ 4
+
+/**
+ * A cache.
+ */
+#define SKYTLS_LAYER_CACHE 5
+
+/**
+ * Functions as a service.
+ */
+#define SKYTLS_LAYER_FAAS 6
+
+/**
+ * A language model.
+ */
+#define SKYTLS_LAYER_GENAI 7
+
+/**
  * Not started in this process. A child of a process that has started it is here until its first report.
  */
 #define SKYTLS_STATE_NEW 0
@@ -229,9 +278,15 @@
 #define SKYTLS_STATE_DISABLED 5
 
 /**
- * In a forked child: the engine could not be started; skytls_after_fork_child() tries again.
+ * The engine could not be started; a start, or in a child skytls_after_fork_child(), tries again.
  */
 #define SKYTLS_STATE_FAILED 6
+
+/**
+ * Only a human can end this: a certificate is refused, on either side, or the token. It is tried again all
+ * the same, and records are taken and queued.
+ */
+#define SKYTLS_STATE_MISCONFIGURED 7
 
 /**
  * Faults that somebody has to mend.
@@ -277,6 +332,15 @@ typedef struct skytls_config skytls_config;
 typedef struct skytls_error skytls_error;
 
 /**
+ * What one thread, or one request, contributes to a trace. Made by skytls_segment_new(); ended by
+ * skytls_segment_report(), or given up by skytls_segment_free(). It belongs to one thread at a time.
+ *
+ * The functions of segments and spans do nothing with NULL as the segment. Texts come with their length, or
+ * SKYTLS_NTS; those that are not UTF-8 are repaired, and those that are too long are cut.
+ */
+typedef struct skytls_segment skytls_segment;
+
+/**
  * What is known about the library that was loaded; skytls_library() fills it.
  */
 typedef struct skytls_library_info {
@@ -311,10 +375,48 @@ typedef struct skytls_library_info {
 } skytls_library_info;
 
 /**
- * Told of every change of the state. `why` is NULL except for SKYTLS_STATE_RESTING, and holds during the
- * call only. Called on the library's own thread, one call at a time.
+ * Told of every change of the state. `why` is NULL unless the link is down, and holds during the call only.
+ * Called on the library's own thread, one call at a time.
  */
 typedef void (*skytls_state_callback)(void *userdata, int state, const struct skytls_error *why);
+
+/**
+ * A command of the backend: its name, and arguments in their order.
+ */
+typedef struct skytls_command {
+    /**
+     * How much of it the library has filled.
+     */
+    size_t size;
+    /**
+     * What to do, such as "ProfileTaskQuery".
+     */
+    const char *name;
+    /**
+     * How many arguments there are.
+     */
+    size_t arguments;
+    /**
+     * Their keys.
+     */
+    const char *const *keys;
+    /**
+     * Their values.
+     */
+    const char *const *values;
+} skytls_command;
+
+/**
+ * Told of a command of the backend that the library does not carry out itself. It holds during the call
+ * only. Called on a thread of the library that may block, one call at a time.
+ */
+typedef void (*skytls_command_callback)(void *userdata, const struct skytls_command *command);
+
+/**
+ * Told of the value that the backend gives to a key of the dynamic configuration; NULL when the key is gone
+ * and the default holds again. Called as skytls_command_callback is.
+ */
+typedef void (*skytls_watch_callback)(void *userdata, const char *key, const char *value);
 
 /**
  * What an agent is doing, and its books, taken at one moment; skytls_agent_status() fills it.
@@ -536,6 +638,40 @@ int skytls_agent_on_state(struct skytls_agent *agent,
                           struct skytls_error **err);
 
 /**
+ * Sets whom to hand commands of the backend to; NULL: nobody. Before the start only.
+ */
+int skytls_agent_on_command(struct skytls_agent *agent,
+                            skytls_command_callback callback,
+                            void *userdata,
+                            struct skytls_error **err);
+
+/**
+ * Watches a key of the backend's dynamic configuration; there may be any number. Before the start only.
+ */
+int skytls_agent_watch(struct skytls_agent *agent,
+                       const char *key,
+                       skytls_watch_callback callback,
+                       void *userdata,
+                       struct skytls_error **err);
+
+/**
+ * Says what the host is: the language it speaks to people in, such as "php" ("c" if nothing is said), and
+ * the version of the agent that uses this library, or NULL. Before the start only.
+ */
+int skytls_agent_describe(struct skytls_agent *agent,
+                          const char *language,
+                          const char *version,
+                          struct skytls_error **err);
+
+/**
+ * Adds an instance property to the usual ones. Before the start only.
+ */
+int skytls_agent_add_property(struct skytls_agent *agent,
+                              const char *key,
+                              const char *value,
+                              struct skytls_error **err);
+
+/**
  * Sets how long exit() may wait for records to be delivered. 0, the default: not at all, what is pending
  * is lost unless skytls_agent_stop() was called. Before the start only.
  */
@@ -608,6 +744,194 @@ int skytls_after_fork_child(struct skytls_agent *agent,
  * after. From a callback it does nothing.
  */
 void skytls_agent_free(struct skytls_agent *agent);
+
+/**
+ * Begins a segment of the agent's instance, and with it a trace, until it is told of an earlier one. In a child,
+ * starts the engine as skytls_agent_report() does.
+ */
+int skytls_segment_new(struct skytls_agent *agent,
+                       struct skytls_segment **segment,
+                       struct skytls_error **err);
+
+/**
+ * Ends what is still open, hands the segment over and frees it, whether or not there was room for it. Its
+ * failures are those of skytls_agent_report().
+ */
+int skytls_segment_report(struct skytls_segment *segment,
+                          struct skytls_agent *agent,
+                          struct skytls_error **err);
+
+/**
+ * Gives a segment up; NULL is nothing to give up.
+ */
+void skytls_segment_free(struct skytls_segment *segment);
+
+/**
+ * Begins a span for a request that came in. `sw8` and `correlation` are the headers of those names, which
+ * the span then continues; NULL where there is none. A header that is none is ignored.
+ */
+int32_t skytls_segment_entry(struct skytls_segment *segment,
+                             const char *operation,
+                             size_t operation_len,
+                             const char *sw8,
+                             size_t sw8_len,
+                             const char *correlation,
+                             size_t correlation_len);
+
+/**
+ * Begins a span for a request that goes out to `peer`, a host and port.
+ */
+int32_t skytls_segment_exit(struct skytls_segment *segment,
+                            const char *operation,
+                            size_t operation_len,
+                            const char *peer,
+                            size_t peer_len,
+                            int32_t parent);
+
+/**
+ * Begins a span for work within the process.
+ */
+int32_t skytls_segment_local(struct skytls_segment *segment,
+                             const char *operation,
+                             size_t operation_len,
+                             int32_t parent);
+
+/**
+ * Copies the id of the trace; see skytls_span_sw8() for `buffer` and what is returned.
+ */
+size_t skytls_segment_trace_id(const struct skytls_segment *segment, char *buffer, size_t size);
+
+/**
+ * Copies the id of the segment; see skytls_span_sw8() for `buffer` and what is returned.
+ */
+size_t skytls_segment_id(const struct skytls_segment *segment, char *buffer, size_t size);
+
+/**
+ * Puts a pair into the correlation context, which travels with the trace: three pairs, values of 128
+ * characters. An empty value takes the key out. Gives 1, or 0 if there is no room.
+ */
+int skytls_segment_correlate(struct skytls_segment *segment,
+                             const char *key,
+                             const char *value,
+                             size_t value_len);
+
+/**
+ * Copies a value of the correlation context; see skytls_span_sw8() for `buffer` and what is returned.
+ */
+size_t skytls_segment_correlation(const struct skytls_segment *segment,
+                                  const char *key,
+                                  char *buffer,
+                                  size_t size);
+
+/**
+ * Copies the segment, encoded as a SegmentObject, for hosts that bring it there themselves: as many of the bytes
+ * as `size` allows. Gives how many there are. What is still open is taken to end now.
+ */
+size_t skytls_segment_encode(const struct skytls_segment *segment,
+                             uint8_t *buffer,
+                             size_t size);
+
+/**
+ * Gives the span another name.
+ */
+void skytls_span_operation(struct skytls_segment *segment,
+                           int32_t span,
+                           const char *operation,
+                           size_t operation_len);
+
+/**
+ * Names the other side: a host and port.
+ */
+void skytls_span_peer(struct skytls_segment *segment,
+                      int32_t span,
+                      const char *peer,
+                      size_t peer_len);
+
+/**
+ * Says which framework the span is about, by SkyWalking's number.
+ */
+void skytls_span_component(struct skytls_segment *segment, int32_t span, int32_t component);
+
+/**
+ * Says what kind of system the span is about, a SKYTLS_LAYER_…; other numbers are ignored.
+ */
+void skytls_span_layer(struct skytls_segment *segment, int32_t span, int layer);
+
+/**
+ * Marks the span as failed.
+ */
+void skytls_span_error(struct skytls_segment *segment, int32_t span);
+
+/**
+ * Keeps the span out of the backend's metrics.
+ */
+void skytls_span_skip_analysis(struct skytls_segment *segment, int32_t span);
+
+/**
+ * Adds a tag; `key` ends in NUL.
+ */
+void skytls_span_tag(struct skytls_segment *segment,
+                     int32_t span,
+                     const char *key,
+                     const char *value,
+                     size_t value_len);
+
+/**
+ * Adds a log of `pairs` keys and values, all of which end in NUL, at a time in milliseconds since 1970, or now
+ * for 0.
+ */
+void skytls_span_log(struct skytls_segment *segment,
+                     int32_t span,
+                     int64_t time_ms,
+                     size_t pairs,
+                     const char *const *keys,
+                     const char *const *values);
+
+/**
+ * Says that the span also continues what another request came from, as in a batch of messages. The first
+ * reference of a segment decides its trace.
+ */
+void skytls_span_reference(struct skytls_segment *segment,
+                           int32_t span,
+                           const char *sw8,
+                           size_t sw8_len);
+
+/**
+ * Says that the span continues a span of another thread's segment of this process. Nobody may change that
+ * segment meanwhile.
+ */
+void skytls_span_follow(struct skytls_segment *segment,
+                        int32_t span,
+                        const struct skytls_segment *other,
+                        int32_t other_span);
+
+/**
+ * Sets the start, in milliseconds since 1970.
+ */
+void skytls_span_started(struct skytls_segment *segment, int32_t span, int64_t time_ms);
+
+/**
+ * Ends the span at a time in milliseconds since 1970, or now for 0.
+ */
+void skytls_span_end(struct skytls_segment *segment, int32_t span, int64_t time_ms);
+
+/**
+ * Copies the header `sw8` that the request of this exit span is to carry: as much as fits, ended by NUL. Gives
+ * its length without the NUL, as snprintf does, so that 0 means that there is none, and a length of `size` or
+ * more that it was cut. 1024 bytes are enough for usual names.
+ */
+size_t skytls_span_sw8(const struct skytls_segment *segment,
+                       int32_t span,
+                       char *buffer,
+                       size_t size);
+
+/**
+ * Copies the header `sw8-correlation` that the request of this exit span is to carry, likewise.
+ */
+size_t skytls_span_sw8_correlation(const struct skytls_segment *segment,
+                                   int32_t span,
+                                   char *buffer,
+                                   size_t size);
 
 /**
  * Says what an agent is doing in this process. Set `status->size` first; a structure of an older header is

@@ -7,16 +7,19 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
 use skytls::error::{Code, Error, Result};
-use skytls::protocol::Method;
 
+use crate::callbacks::{
+    CommandCallback, StateCallback, WatchCallback, skytls_command_callback, skytls_state_callback,
+    skytls_watch_callback,
+};
 use crate::config::skytls_config;
 use crate::error::skytls_error;
 use crate::ffi::{bytes, give, guard, guard_void, null, object, text};
 use crate::fork;
 use crate::kind;
-use crate::life::{Insist, Life, Phase, Plan, StateCallback, unpoisoned};
+use crate::life::{Insist, Life, Phase, Running, unpoisoned};
 use crate::log::not_in_callback;
-use crate::status::skytls_state_callback;
+use crate::plan::Plan;
 
 /// Wait until nothing that was taken over can be lost with the process: it is in the spool, or delivered.
 /// Without a spool that is the same as SKYTLS_DELIVERED.
@@ -64,9 +67,14 @@ impl skytls_agent {
         }
     }
 
-    fn report(&self, method: &'static Method, data: &[u8]) -> Result<()> {
-        match self.life().engine(&self.plan)? {
-            Some(running) => running.report(method, data),
+    /// The engine in this process; `None`: switched off.
+    pub(crate) fn engine(&self) -> Result<Option<&Running>> {
+        self.life().engine(&self.plan)
+    }
+
+    fn report(&self, path: &str, data: &[u8]) -> Result<()> {
+        match self.engine()? {
+            Some(running) => running.report(path, data),
             None => Ok(()),
         }
     }
@@ -104,10 +112,14 @@ pub unsafe extern "C" fn skytls_agent_new(
         for warning in &loaded.warnings {
             log::warn!("{warning}");
         }
-        if loaded.settings.enabled && loaded.settings.link.backends.is_empty() {
+        let settings = &loaded.settings;
+        if settings.enabled && settings.link.backends.is_empty() {
             return Err(Error::new(Code::BackendMissing).key("collector.backend_service"));
         }
-        let plan = Plan { settings: loaded.settings, on_state: None, exit_limit: Duration::ZERO };
+        if settings.enabled && settings.agent.service_name.is_none() {
+            return Err(Error::new(Code::ServiceNameMissing).key("agent.service_name"));
+        }
+        let plan = Plan::new(loaded.settings);
         let made = Box::new(skytls_agent {
             plan: Mutex::new(plan),
             life: AtomicPtr::new(Box::into_raw(Box::new(Life::new()))),
@@ -130,8 +142,96 @@ pub unsafe extern "C" fn skytls_agent_on_state(
     let body = || {
         // SAFETY: by the caller's contract.
         let agent = unsafe { object(agent, "agent") }?;
-        let callback = callback.map(|function| StateCallback { function, userdata });
+        let callback = callback.map(|function| StateCallback::new(function, userdata));
         agent.change(|plan| plan.on_state = callback)
+    };
+    // SAFETY: `err` is NULL or writable by the caller's contract.
+    unsafe { guard(err, body) }
+}
+
+/// Sets whom to hand commands of the backend to; NULL: nobody. Before the start only.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skytls_agent_on_command(
+    agent: *mut skytls_agent,
+    callback: skytls_command_callback,
+    userdata: *mut c_void,
+    err: *mut *mut skytls_error,
+) -> c_int {
+    let body = || {
+        // SAFETY: by the caller's contract.
+        let agent = unsafe { object(agent, "agent") }?;
+        let callback = callback.map(|function| CommandCallback::new(function, userdata));
+        agent.change(|plan| plan.on_command = callback)
+    };
+    // SAFETY: `err` is NULL or writable by the caller's contract.
+    unsafe { guard(err, body) }
+}
+
+/// Watches a key of the backend's dynamic configuration; there may be any number. Before the start only.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skytls_agent_watch(
+    agent: *mut skytls_agent,
+    key: *const c_char,
+    callback: skytls_watch_callback,
+    userdata: *mut c_void,
+    err: *mut *mut skytls_error,
+) -> c_int {
+    let body = || {
+        // SAFETY: by the caller's contract.
+        let agent = unsafe { object(agent, "agent") }?;
+        // SAFETY: as above.
+        let key = unsafe { text(key, "key") }?.to_owned();
+        let function = callback.ok_or_else(|| null("callback"))?;
+        agent.change(|plan| plan.watches.push((key, WatchCallback::new(function, userdata))))
+    };
+    // SAFETY: `err` is NULL or writable by the caller's contract.
+    unsafe { guard(err, body) }
+}
+
+/// Says what the host is: the language it speaks to people in, such as "php" ("c" if nothing is said), and
+/// the version of the agent that uses this library, or NULL. Before the start only.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skytls_agent_describe(
+    agent: *mut skytls_agent,
+    language: *const c_char,
+    version: *const c_char,
+    err: *mut *mut skytls_error,
+) -> c_int {
+    let body = || {
+        // SAFETY: by the caller's contract.
+        let agent = unsafe { object(agent, "agent") }?;
+        // SAFETY: as above.
+        let language = unsafe { text(language, "language") }?.to_owned();
+        let version = match version.is_null() {
+            true => None,
+            // SAFETY: not NULL, so a C string by the caller's contract.
+            false => Some(unsafe { text(version, "version") }?.to_owned()),
+        };
+        agent.change(|plan| {
+            plan.language = language;
+            plan.version = version;
+        })
+    };
+    // SAFETY: `err` is NULL or writable by the caller's contract.
+    unsafe { guard(err, body) }
+}
+
+/// Adds an instance property to the usual ones. Before the start only.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skytls_agent_add_property(
+    agent: *mut skytls_agent,
+    key: *const c_char,
+    value: *const c_char,
+    err: *mut *mut skytls_error,
+) -> c_int {
+    let body = || {
+        // SAFETY: by the caller's contract.
+        let agent = unsafe { object(agent, "agent") }?;
+        // SAFETY: as above.
+        let key = unsafe { text(key, "key") }?.to_owned();
+        // SAFETY: as above.
+        let value = unsafe { text(value, "value") }?.to_owned();
+        agent.change(|plan| plan.properties.push((key, value)))
     };
     // SAFETY: `err` is NULL or writable by the caller's contract.
     unsafe { guard(err, body) }
@@ -190,7 +290,7 @@ pub unsafe extern "C" fn skytls_agent_report(
         let agent = unsafe { object(agent, "agent") }?;
         // SAFETY: as above.
         let data = unsafe { bytes(data, len, "data") }?;
-        agent.report(kind::of_kind(kind)?, data)
+        agent.report(kind::path_of(kind)?, data)
     };
     // SAFETY: `err` is NULL or writable by the caller's contract.
     unsafe { guard(err, body) }
@@ -210,7 +310,7 @@ pub unsafe extern "C" fn skytls_agent_report_method(
         // SAFETY: by the caller's contract.
         let agent = unsafe { object(agent, "agent") }?;
         // SAFETY: as above.
-        let method = kind::of_path(unsafe { text(method, "method") }?)?;
+        let method = unsafe { text(method, "method") }?;
         // SAFETY: as above.
         let data = unsafe { bytes(data, len, "data") }?;
         agent.report(method, data)

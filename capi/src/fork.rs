@@ -5,6 +5,7 @@
 //!
 //! - every engine has one thread, and `prepare` gives it a task that waits until the fork is over. A thread
 //!   that runs this task runs no other: it is not inside OpenSSL and holds no lock.
+//! - a name that is being looked up, on a thread of its own, is waited for: the C library's resolver has locks.
 //! - whatever a thread of the *host* does inside OpenSSL through us, it does under the lock that `prepare`
 //!   takes ([`exclusively`]).
 //! - the child does not touch what it has inherited. It counts up the generation, by which every handle
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use skytls::transport::lookups;
 use skytls::uplink::Uplink;
 use tokio::runtime::Handle;
 
@@ -81,6 +83,10 @@ thread_local! {
 /// How long a fork waits for a thread to stand still. It is reached only if a callback of the host blocks;
 /// the fork then happens all the same.
 const PATIENCE: Duration = Duration::from_millis(250);
+
+/// How long a fork waits for the system's resolver. Its locks are held for moments, at the beginning and the
+/// end of a lookup, not while it waits for an answer; a longer wait would only cost the host.
+const LOOKUP_PATIENCE: Duration = Duration::from_millis(20);
 
 /// The generation of this process: a forked child has a higher one than its parent.
 pub(crate) fn generation() -> u64 {
@@ -152,6 +158,11 @@ extern "C" fn prepare() {
     guard_void(|| {
         let registry = lock();
         let still = registry.stand_still(PATIENCE);
+        // No new one begins: that takes the thread that stands still.
+        let until = Instant::now() + LOOKUP_PATIENCE;
+        while lookups::are_under_way() && Instant::now() < until {
+            std::thread::sleep(Duration::from_micros(100));
+        }
         // SAFETY: this thread has the registry's lock, see `Held`.
         unsafe { *HELD.0.get() = Some((registry, still)) };
     });
@@ -166,6 +177,7 @@ extern "C" fn child() {
     guard_void(|| {
         GENERATION.fetch_add(1, Ordering::Relaxed);
         crate::log::after_fork();
+        lookups::forget();
         // SAFETY: the copy of the thread that has the registry's lock, and the only thread there is.
         if let Some((mut registry, still)) = unsafe { (*HELD.0.get()).take() } {
             let workers = mem::take(&mut registry.workers);

@@ -3,7 +3,6 @@
 use std::ffi::c_int;
 
 use skytls::error::{Code, Error, Result};
-use skytls::protocol::{self, Method, Shape};
 
 /// A SegmentObject.
 pub const SKYTLS_SEGMENT: c_int = 1;
@@ -42,46 +41,28 @@ const PATHS: [(c_int, &str); 11] = [
     (SKYTLS_BROWSER_ERROR, "/skywalking.v3.BrowserPerfService/collectErrorLogs"),
 ];
 
-/// The method of a kind.
-pub(crate) fn of_kind(kind: c_int) -> Result<&'static Method> {
+/// The path of the method of a kind.
+pub(crate) fn path_of(kind: c_int) -> Result<&'static str> {
     let path = PATHS.iter().find(|(number, _)| *number == kind).map(|(_, path)| *path);
-    path.and_then(protocol::find).ok_or_else(|| {
+    path.ok_or_else(|| {
         Error::new(Code::BadArgument).key("kind").found(kind).expected("a SKYTLS_… of the header")
-    })
-}
-
-/// The method with a path, if records can be reported by it.
-pub(crate) fn of_path(path: &str) -> Result<&'static Method> {
-    let method = protocol::find(path).filter(|method| method.shape != Shape::Bidi);
-    method.ok_or_else(|| {
-        Error::new(Code::BadArgument)
-            .key("method")
-            .found(path)
-            .expected("the path of a report, such as /skywalking.v3.EventService/collect")
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use skytls::agent::Encoded;
 
     #[test]
     fn every_kind_has_a_method_of_its_own() {
         for (at, (number, path)) in PATHS.into_iter().enumerate() {
             assert_eq!(usize::try_from(number), Ok(at + 1));
-            assert_eq!(of_kind(number).unwrap().path, path);
-            assert!(of_path(path).is_ok());
+            assert_eq!(path_of(number).unwrap(), path);
+            assert!(Encoded::new(path, "").is_ok());
         }
         for other in [0, 12, -1, c_int::MIN, c_int::MAX] {
-            assert_eq!(of_kind(other).unwrap_err().code(), Code::BadArgument);
+            assert_eq!(path_of(other).unwrap_err().code(), Code::BadArgument);
         }
-    }
-
-    #[test]
-    fn a_dialogue_is_no_report() {
-        let path = "/skywalking.v10.AsyncProfilerTask/collect";
-        assert!(protocol::find(path).is_some());
-        assert_eq!(of_path(path).unwrap_err().code(), Code::BadArgument);
-        assert_eq!(of_path("/x.Y/z").unwrap_err().code(), Code::BadArgument);
     }
 }

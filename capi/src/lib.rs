@@ -27,7 +27,13 @@ mod agent;
 
 mod kind;
 
+mod segment;
+
+mod span;
+
 mod status;
+
+mod callbacks;
 
 mod log;
 
@@ -36,13 +42,17 @@ mod exit;
 mod ffi;
 mod fork;
 mod life;
+mod plan;
 mod twins;
 mod wait;
 
 pub use agent::*;
+pub use callbacks::*;
 pub use config::*;
 pub use error::*;
 pub use kind::*;
 pub use library::*;
 pub use log::*;
+pub use segment::*;
+pub use span::*;
 pub use status::*;

@@ -3,44 +3,24 @@
 //! A handle has one life per process. What a child inherits is its parent's; it gets a new one, and the old
 //! one is left as it is, for its threads are not there and its connection is not the child's.
 
-use std::ffi::{c_int, c_void};
+use std::mem::zeroed;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
-use skytls::config::Settings;
-use skytls::engine::{Engine, Purpose};
+use bytes::Bytes;
+use skytls::Agent;
+use skytls::agent::{Encoded, Record};
 use skytls::error::{Code, Error, Result};
-use skytls::protocol::Method;
-use skytls::protocol::frame::{MAX_MESSAGE, Message};
-use skytls::transport::{State, Transport};
-use skytls::uplink::{Envelope, Metadata, Passport, Uplink};
+use skytls::protocol::frame::MAX_MESSAGE;
+use skytls::trace::Segment;
+use skytls::transport::Transport;
+use skytls::uplink::Uplink;
 
-use crate::error::skytls_error;
+use crate::callbacks::Callbacks;
 use crate::fork::{self, Registry, Worker};
-use crate::log::in_callback;
-use crate::status;
+use crate::plan::Plan;
 use crate::{exit, twins, wait};
-
-/// What an agent is to do; fixed once it has been started.
-#[derive(Clone)]
-pub(crate) struct Plan {
-    pub(crate) settings: Settings,
-    pub(crate) on_state: Option<StateCallback>,
-    pub(crate) exit_limit: Duration,
-}
-
-/// A function of the host, with what it wants to be given.
-#[derive(Clone, Copy)]
-pub(crate) struct StateCallback {
-    pub(crate) function: unsafe extern "C" fn(*mut c_void, c_int, *const skytls_error),
-    pub(crate) userdata: *mut c_void,
-}
-
-// SAFETY: the header says on which thread the callback is called; that its data may be used there is the
-// host's promise.
-unsafe impl Send for StateCallback {}
 
 pub(crate) struct Life {
     generation: u64,
@@ -57,18 +37,10 @@ pub(crate) struct Life {
 /// An engine, and what is needed of it often.
 pub(crate) struct Running {
     id: u64,
+    agent: Agent,
     pub(crate) uplink: Uplink,
     pub(crate) transport: Transport,
-    metadata: Metadata,
-    engine: Mutex<Option<Engine>>,
-    callbacks: Arc<Mutex<Callbacks>>,
-}
-
-/// Whether callbacks may still be called. Whoever has the lock may be calling one.
-#[derive(PartialEq, Eq)]
-enum Callbacks {
-    On,
-    Off,
+    callbacks: Callbacks,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,7 +147,7 @@ impl Life {
         let launched = fork::exclusively(|registry| {
             let plan = unpoisoned(plan);
             match plan.settings.enabled {
-                true => Running::launch(&plan, registry).map(Some),
+                true => Running::launch(&plan, self.parent, registry).map(Some),
                 false => Ok(None),
             }
         });
@@ -211,54 +183,57 @@ impl Life {
 // === impl Running ===
 
 impl Running {
-    fn launch(plan: &Plan, registry: &mut Registry) -> Result<Self> {
+    fn launch(plan: &Plan, parent: *const Life, registry: &mut Registry) -> Result<Self> {
         if fork::has_ended() {
             return Err(Error::new(Code::Stopped).found("a process that is exiting"));
         }
         openssl::init();
         exit::install();
-        let engine = without_signals(|| Engine::start(&plan.settings, Purpose::Library))?;
-        let handle = engine.handle().ok_or_else(|| Error::new(Code::Bug))?.clone();
-        let callbacks = Arc::new(Mutex::new(Callbacks::On));
-        if let Some(callback) = plan.on_state {
-            handle.spawn(watch(engine.transport().clone(), callback, callbacks.clone()));
-        }
-        let running = Self {
-            id: fork::next_id(),
-            uplink: engine.uplink().clone(),
-            transport: engine.transport().clone(),
-            metadata: metadata(&plan.settings)?,
-            engine: Mutex::new(Some(engine)),
-            callbacks,
+        let callbacks = Callbacks::default();
+        // The instance was announced by the process that has made the agent.
+        let host = plan.host(&callbacks, parent.is_null());
+        let agent = without_signals(|| Agent::start_for(&plan.settings, host))?;
+        let (Some(handle), Some(uplink), Some(transport)) =
+            (agent.handle().cloned(), agent.uplink().cloned(), agent.transport())
+        else {
+            return Err(Error::new(Code::Bug).found("an agent without an engine"));
         };
-        registry.add(Worker {
-            id: running.id,
-            handle,
-            uplink: running.uplink.clone(),
-            exit_limit: plan.exit_limit,
-        });
+        if let Some(state) = plan.on_state {
+            handle.spawn(state.watch(transport.clone(), callbacks.clone()));
+        }
+        let id = fork::next_id();
+        let exit_limit = plan.exit_limit;
+        registry.add(Worker { id, handle, uplink: uplink.clone(), exit_limit });
         twins::warn_once();
-        Ok(running)
+        Ok(Self { id, agent, uplink, transport, callbacks })
     }
 
-    /// Accepts a record.
-    pub(crate) fn report(&self, method: &'static Method, data: &[u8]) -> Result<()> {
+    /// Accepts an encoded record.
+    pub(crate) fn report(&self, path: &str, data: &[u8]) -> Result<()> {
         if data.len() > MAX_MESSAGE {
             return Err(
                 Error::new(Code::MessageTooLarge).found(format_args!("{} bytes", data.len()))
             );
         }
-        let passport = Passport::new(method).with_metadata(self.metadata.clone());
-        let data = bytes::Bytes::copy_from_slice(data);
-        self.uplink.report(Envelope { passport, message: Message { compressed: false, data } })
+        let encoded = Encoded::new(path, Bytes::copy_from_slice(data))?;
+        self.agent.try_report(Record::Encoded(encoded))
+    }
+
+    /// Accepts a segment.
+    pub(crate) fn report_segment(&self, segment: Segment) -> Result<()> {
+        self.agent.try_report(segment)
+    }
+
+    /// Begins a segment.
+    pub(crate) fn segment(&self) -> Segment {
+        self.agent.segment()
     }
 
     /// Waits until nothing is pending, at most for `limit`; says what is left.
     pub(crate) fn flush(&self, limit: Duration) -> u64 {
-        let handle = unpoisoned(&self.engine).as_ref().and_then(Engine::handle).cloned();
-        match handle {
+        match self.agent.handle() {
             // At the end of the process the thread stands still for good.
-            Some(handle) if !fork::has_ended() => wait::settled(&handle, &self.uplink, limit),
+            Some(handle) if !fork::has_ended() => wait::settled(handle, &self.uplink, limit),
             _ => self.uplink.books().total.pending,
         }
     }
@@ -267,62 +242,20 @@ impl Running {
         if fork::has_ended() {
             return self.uplink.books().total.pending;
         }
-        self.flush(limit);
-        let left = fork::exclusively(|registry| {
-            let engine = unpoisoned(&self.engine).take();
+        let lost = self.agent.end(
+            limit,
+            |handle, delivery| wait::done(handle, delivery, limit),
             // Ending connections means OpenSSL, here and on the engine's thread.
-            let left = engine.map_or(0, |engine| engine.stop(Duration::ZERO));
-            registry.remove(self.id);
-            left
-        });
-        // Waits for a callback that is running, and is the last to do so.
-        *unpoisoned(&self.callbacks) = Callbacks::Off;
-        left
+            |end| {
+                fork::exclusively(|registry| {
+                    end();
+                    registry.remove(self.id);
+                });
+            },
+        );
+        self.callbacks.switch_off();
+        lost
     }
-}
-
-/// Tells the host of every change of the link, on the engine's thread.
-async fn watch(
-    mut transport: Transport,
-    callback: StateCallback,
-    callbacks: Arc<Mutex<Callbacks>>,
-) {
-    let mut last = None;
-    loop {
-        let state = transport.state();
-        if matches!(state, State::Stopped) {
-            // Whoever has stopped it knows.
-            return;
-        }
-        let number = status::number(&state);
-        if last.replace(number) != Some(number) {
-            let reason = match &state {
-                State::Resting { reason, .. } => Some(skytls_error::new(reason)),
-                _ => None,
-            };
-            let allowed = unpoisoned(&callbacks);
-            if *allowed == Callbacks::Off {
-                return;
-            }
-            let reason = reason.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-            let StateCallback { function, userdata } = callback;
-            // SAFETY: the host's own function with the data it gave for it; the error outlives the call.
-            in_callback(|| unsafe { function(userdata, number, reason) });
-        }
-        transport.changed().await;
-    }
-}
-
-/// The metadata of every report: the token, where there is one.
-fn metadata(settings: &Settings) -> Result<Metadata> {
-    let mut metadata = Metadata::default();
-    if let Some(token) = &settings.agent.authentication {
-        let mut value = HeaderValue::from_str(token.expose())
-            .map_err(|_| Error::new(Code::BadValue).key("agent.authentication"))?;
-        value.set_sensitive(true);
-        metadata.push(HeaderName::from_static("authentication"), value);
-    }
-    Ok(metadata)
 }
 
 /// Runs `body` with all signals blocked, so that the threads it starts never run a handler of the host's.
@@ -330,8 +263,8 @@ fn without_signals<T>(body: impl FnOnce() -> T) -> T {
     // SAFETY: both sets are locals that outlive the calls; a signal set may be all zeroes, and is filled
     // before it is used. The mask is this thread's own and is put back.
     unsafe {
-        let mut all: libc::sigset_t = std::mem::zeroed();
-        let mut before: libc::sigset_t = std::mem::zeroed();
+        let mut all: libc::sigset_t = zeroed();
+        let mut before: libc::sigset_t = zeroed();
         libc::sigfillset(&raw mut all);
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));

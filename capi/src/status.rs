@@ -1,9 +1,9 @@
 //! The state of an agent and its books, in one structure that may grow.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{c_char, c_int};
 use std::mem;
 
-use skytls::error::Chain;
+use skytls::error::{Chain, Error};
 use skytls::transport::State;
 
 use crate::agent::skytls_agent;
@@ -24,13 +24,11 @@ pub const SKYTLS_STATE_RESTING: c_int = 3;
 pub const SKYTLS_STATE_STOPPED: c_int = 4;
 /// agent.enable is false: records are taken and thrown away.
 pub const SKYTLS_STATE_DISABLED: c_int = 5;
-/// In a forked child: the engine could not be started; skytls_after_fork_child() tries again.
+/// The engine could not be started; a start, or in a child skytls_after_fork_child(), tries again.
 pub const SKYTLS_STATE_FAILED: c_int = 6;
-
-/// Told of every change of the state. `why` is NULL except for SKYTLS_STATE_RESTING, and holds during the
-/// call only. Called on the library's own thread, one call at a time.
-pub type skytls_state_callback =
-    Option<unsafe extern "C" fn(userdata: *mut c_void, state: c_int, why: *const skytls_error)>;
+/// Only a human can end this: a certificate is refused, on either side, or the token. It is tried again all
+/// the same, and records are taken and queued.
+pub const SKYTLS_STATE_MISCONFIGURED: c_int = 7;
 
 /// What an agent is doing, and its books, taken at one moment; skytls_agent_status() fills it.
 /// accepted + recovered = acknowledged + dropped + pending, always.
@@ -96,8 +94,17 @@ pub(crate) fn number(state: &State) -> c_int {
     match state {
         State::Ready(_) => SKYTLS_STATE_READY,
         State::Resting { .. } => SKYTLS_STATE_RESTING,
+        State::Misconfigured { .. } => SKYTLS_STATE_MISCONFIGURED,
         State::Stopped => SKYTLS_STATE_STOPPED,
         _ => SKYTLS_STATE_CONNECTING,
+    }
+}
+
+/// Why the link is down, if it is.
+pub(crate) fn reason(state: &State) -> Option<&Error> {
+    match state {
+        State::Resting { reason, .. } | State::Misconfigured { reason, .. } => Some(reason),
+        _ => None,
     }
 }
 
@@ -120,8 +127,7 @@ impl skytls_status {
             },
         };
         let error = match &link {
-            Some(State::Resting { reason, .. }) => Some(reason),
-            Some(_) => None,
+            Some(state) => reason(state),
             None => failure.as_ref(),
         };
         if let Some(error) = error {

@@ -3,6 +3,7 @@
 //! `Handle::block_on` will not do: it needs thread-local data, which is destroyed before handlers of `atexit`
 //! run, and it refuses a thread that is in another runtime of a Rust host.
 
+use std::future::Future;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,19 +15,32 @@ const GRACE: Duration = Duration::from_millis(250);
 
 /// Waits until nothing is pending, at most for `limit`; says what is left.
 pub(crate) fn settled(handle: &Handle, uplink: &Uplink, limit: Duration) -> u64 {
-    let pending = uplink.books().total.pending;
-    if pending == 0 || limit.is_zero() {
-        return pending;
+    if uplink.books().total.pending > 0 && !limit.is_zero() {
+        let asked = uplink.clone();
+        done(
+            handle,
+            async move {
+                asked.flush(limit).await;
+            },
+            limit,
+        );
     }
-    let answer = Arc::new((Mutex::new(None), Condvar::new()));
-    let (asked, for_task) = (uplink.clone(), answer.clone());
+    uplink.books().total.pending
+}
+
+/// Runs a task on the engine's thread and waits until it is done. It is to keep within `limit` itself.
+pub(crate) fn done(
+    handle: &Handle,
+    task: impl Future<Output = ()> + Send + 'static,
+    limit: Duration,
+) {
+    let done = Arc::new((Mutex::new(false), Condvar::new()));
+    let for_task = done.clone();
     handle.spawn(async move {
-        let left = asked.flush(limit).await;
-        *for_task.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
+        task.await;
+        *for_task.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         for_task.1.notify_one();
     });
-    let left = answer.0.lock().unwrap_or_else(PoisonError::into_inner);
-    let waited = answer.1.wait_timeout_while(left, limit + GRACE, |left| left.is_none());
-    let (left, _) = waited.unwrap_or_else(PoisonError::into_inner);
-    left.unwrap_or_else(|| uplink.books().total.pending)
+    let is_done = done.0.lock().unwrap_or_else(PoisonError::into_inner);
+    drop(done.1.wait_timeout_while(is_done, limit + GRACE, |done| !*done));
 }

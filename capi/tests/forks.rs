@@ -19,7 +19,7 @@ fn forks_under_load_lose_and_double_nothing() {
     // All but those that never use it; a grandchild adds one.
     let (idle, grand) = (count_of(forks, 7), count_of(forks, 3));
     assert_eq!(children, u64::from((forks - idle) * 5 + grand));
-    let payloads = backend.payloads();
+    let payloads = backend.segments();
     let doubled: Vec<_> = payloads.iter().filter(|(_, times)| **times != 1).collect();
     assert!(doubled.is_empty(), "{doubled:?}");
     assert_eq!(payloads.len() as u64, parent + children, "by the books and at the backend");
@@ -28,6 +28,17 @@ fn forks_under_load_lose_and_double_nothing() {
         backend.counts().connections,
         begun.elapsed()
     ));
+}
+
+#[test]
+fn a_fork_right_after_a_start_hangs_nobody() {
+    let rounds = count("SKYTLS_TEST_FORKS", 100) / 2;
+    let backend = Backend::start();
+    let program = Program::compile("tests/c/fork_at_start.c", &[]);
+    let out = program.run(&backend, &[&rounds.to_string()]);
+    assert_eq!(out.trim(), rounds.to_string());
+    assert_eq!(backend.segments().len(), rounds as usize);
+    assert!(backend.segments().values().all(|times| *times == 1));
 }
 
 /// How many of the numbers below `forks` leave that remainder by 16.

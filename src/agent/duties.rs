@@ -30,6 +30,8 @@ pub struct Duties {
     voice: Arc<Voice>,
     caller: Caller,
     uplink: Uplink,
+    /// Whether start and end are announced.
+    events: bool,
     tasks: JoinSet<()>,
 }
 
@@ -80,10 +82,12 @@ impl Duties {
         let timeout = settings.link.upstream_timeout;
         let caller = Caller::new(transport.clone(), &voice.metadata, timeout);
         let (orders, pending) = Orders::new();
-        let Host { handlers, watchers, .. } = host;
+        let Host { handlers, watchers, events, .. } = host;
         let periods = &settings.duties;
         let mut tasks = JoinSet::new();
-        announce(&voice, uplink, Milestone::Start);
+        if events {
+            announce(&voice, uplink, Milestone::Start);
+        }
         tasks.spawn_on(
             heartbeat(caller.clone(), voice.clone(), orders.clone(), periods.clone()),
             handle,
@@ -99,7 +103,7 @@ impl Duties {
             tasks.spawn_on(poll, handle);
         }
         tasks.spawn_on(orders.carry_out(pending, handlers, watchers), handle);
-        Self { voice, caller, uplink: uplink.clone(), tasks }
+        Self { voice, caller, uplink: uplink.clone(), events, tasks }
     }
 
     /// Ends the duties: what is queued is delivered, and the shutdown event comes last, all within
@@ -108,7 +112,7 @@ impl Duties {
         let deadline = Instant::now() + limit;
         self.tasks.abort_all();
         self.uplink.flush(limit.mul_f64(FOR_RECORDS)).await;
-        if !matches!(self.caller.transport().state(), State::Ready(_)) {
+        if !self.events || !matches!(self.caller.transport().state(), State::Ready(_)) {
             return;
         }
         announce(&self.voice, &self.uplink, Milestone::Shutdown);
@@ -143,7 +147,7 @@ async fn heartbeat(caller: Caller, voice: Arc<Voice>, orders: Arc<Orders>, perio
     let mut rhythm = Rhythm::new("heartbeat", Duration::ZERO, periods.heartbeat_period);
     let mut beat: u64 = 0;
     while rhythm.due(caller.transport()).await {
-        let answer = if beat % periods.properties_factor.max(1) == 0 {
+        let answer = if beat.is_multiple_of(periods.properties_factor.max(1)) {
             caller.call(PROPERTIES, voice.properties()).await
         } else {
             caller.call(KEEP_ALIVE, voice.ping()).await

@@ -31,6 +31,8 @@ pub(super) struct Assembly {
     pub(super) warnings: Vec<Warning>,
 }
 
+/// What gRPC's Java servers, OAP among them, take from a client by default.
+const PINGS_ALLOWED: Duration = Duration::from_secs(300);
 /// More than any passphrase.
 const LONGEST_PASSPHRASE: u64 = 4 * 1024;
 /// The default of the file that SkyWalking ships; nobody's service is called so.
@@ -96,7 +98,31 @@ impl Assembly {
             backends,
             authority: self.text(Key::Authority),
             upstream_timeout: self.seconds(Key::UpstreamTimeout)?,
+            longest_rest: self.longest_rest()?,
+            lookup_interval: match self.flag(Key::ResolveDnsPeriodically)? {
+                true => Some(self.seconds(Key::ChannelCheckInterval)?),
+                false => None,
+            },
+            keepalive_interval: self.keepalive()?,
+            connection_max_age: self.seconds_or_off(Key::ConnectionMaxAge)?,
         })
+    }
+
+    /// Java's agent tries once in so many checks of its channel. Skytls tries sooner by itself.
+    fn longest_rest(&self) -> Result<Duration> {
+        let checks = u32::try_from(self.number(Key::ForceReconnectionPeriod)?).unwrap_or(u32::MAX);
+        Ok(self.seconds(Key::ChannelCheckInterval)?.saturating_mul(checks.max(1)))
+    }
+
+    fn keepalive(&mut self) -> Result<Option<Duration>> {
+        let interval = self.seconds_or_off(Key::KeepaliveInterval)?;
+        if let Some(interval) = interval.filter(|interval| *interval < PINGS_ALLOWED) {
+            let text = format!(
+                "pings every {interval:?}: SkyWalking's backend closes connections with pings more often than every {PINGS_ALLOWED:?}"
+            );
+            self.warn(WarningKind::KeepaliveTooFrequent, Key::KeepaliveInterval, text);
+        }
+        Ok(interval)
     }
 
     fn tls(&mut self) -> Result<TlsSettings> {
@@ -368,6 +394,11 @@ impl Assembly {
 
     fn seconds(&self, key: Key) -> Result<Duration> {
         self.number(key).map(Duration::from_secs)
+    }
+
+    /// 0 is off.
+    fn seconds_or_off(&self, key: Key) -> Result<Option<Duration>> {
+        Ok(Some(self.seconds(key)?).filter(|time| !time.is_zero()))
     }
 
     fn warn(&mut self, kind: WarningKind, key: Key, text: String) {

@@ -94,16 +94,16 @@ keys! {
             "the client's private key, for mutual TLS: PEM, DER or PKCS#12";
         CertChainPath = "agent.ssl_cert_chain_path" "SW_AGENT_SSL_CERT_CHAIN_PATH" Built Kind::Path, "",
             "the client's certificate and its intermediates, for mutual TLS: PEM, DER, PKCS#7 or PKCS#12";
-        ForceReconnectionPeriod = "agent.force_reconnection_period" "SW_AGENT_FORCE_RECONNECTION_PERIOD" NoEffect COUNT_OR_NONE, "1",
-            "channel checks between attempts to connect; an upper bound here";
+        ForceReconnectionPeriod = "agent.force_reconnection_period" "SW_AGENT_FORCE_RECONNECTION_PERIOD" Built COUNT_OR_NONE, "1",
+            "longest pause between two attempts to connect, in channel checks; 0 means 1. Usual pauses are much shorter";
         Enable = "agent.enable" "SW_AGENT_ENABLE" Built Kind::Flag, "true",
             "false: nothing is reported";
         Ipv4ListSize = "osinfo.ipv4_list_size" "SW_AGENT_OSINFO_IPV4_LIST_SIZE" Built COUNT_OR_NONE, "10",
             "how many IPv4 addresses are reported at most";
         BackendService = "collector.backend_service" "SW_AGENT_COLLECTOR_BACKEND_SERVICES" Built Kind::Backends, "",
             "the backends, `host:port`, `[v6]:port` or `unix:/path`, separated by commas; plaintext only over a Unix socket";
-        ChannelCheckInterval = "collector.grpc_channel_check_interval" "SW_AGENT_COLLECTOR_GRPC_CHANNEL_CHECK_INTERVAL" NoEffect PERIOD, "30",
-            "how often the channel is checked";
+        ChannelCheckInterval = "collector.grpc_channel_check_interval" "SW_AGENT_COLLECTOR_GRPC_CHANNEL_CHECK_INTERVAL" Built PERIOD, "30",
+            "length of a channel check; how often names are looked up with `collector.is_resolve_dns_periodically`";
         HeartbeatPeriod = "collector.heartbeat_period" "SW_AGENT_COLLECTOR_HEARTBEAT_PERIOD" Built PERIOD, "30",
             "how often the agent says that it lives";
         PropertiesReportPeriodFactor = "collector.properties_report_period_factor" "SW_AGENT_COLLECTOR_PROPERTIES_REPORT_PERIOD_FACTOR" Built COUNT, "10",
@@ -114,8 +114,8 @@ keys! {
             "how often dynamic configuration is asked for";
         ProfileTaskInterval = "collector.get_profile_task_interval" "SW_AGENT_COLLECTOR_GET_PROFILE_TASK_INTERVAL" Built PERIOD, "20",
             "how often profiling tasks are asked for";
-        ResolveDnsPeriodically = "collector.is_resolve_dns_periodically" "SW_AGENT_COLLECTOR_IS_RESOLVE_DNS_PERIODICALLY" NoEffect Kind::Flag, "false",
-            "names are resolved anew at every connection anyway";
+        ResolveDnsPeriodically = "collector.is_resolve_dns_periodically" "SW_AGENT_COLLECTOR_IS_RESOLVE_DNS_PERIODICALLY" Built Kind::Flag, "false",
+            "look the name up while connected, too, and follow it when its addresses change; the name stays what is verified";
         ChannelSize = "buffer.channel_size" "SW_BUFFER_CHANNEL_SIZE" Built COUNT, "5",
             "times `buffer.buffer_size`: records of one kind that a library holds";
         BufferSize = "buffer.buffer_size" "SW_BUFFER_BUFFER_SIZE" Built COUNT, "300",
@@ -188,10 +188,10 @@ keys! {
             "HTTP CONNECT proxy, `http://user:pass@host:port`";
         Authority = "collector.authority" "SW_COLLECTOR_AUTHORITY" Built Kind::Authority, "",
             "the `:authority` sent; empty: host and port of the backend";
-        KeepaliveInterval = "collector.keepalive_interval" "SW_COLLECTOR_KEEPALIVE_INTERVAL" Later PERIOD_OR_OFF, "0",
-            "HTTP/2 ping while calls are open; 0: off";
-        ConnectionMaxAge = "collector.connection_max_age" "SW_COLLECTOR_CONNECTION_MAX_AGE" Later PERIOD_OR_OFF, "0",
-            "a connection is replaced after this time; 0: never";
+        KeepaliveInterval = "collector.keepalive_interval" "SW_COLLECTOR_KEEPALIVE_INTERVAL" Built PERIOD_OR_OFF, "0",
+            "HTTP/2 ping while calls are open; 0: off. OAP does not tolerate less than 300";
+        ConnectionMaxAge = "collector.connection_max_age" "SW_COLLECTOR_CONNECTION_MAX_AGE" Built PERIOD_OR_OFF, "0",
+            "a connection is replaced after this time, ± 20 % at random; 0: never";
         MaxBytes = "buffer.max_bytes" "SW_BUFFER_MAX_BYTES" Built SIZE, "67108864",
             "bytes that the memory queue of all kinds together may hold";
         OnFull = "buffer.on_full" "SW_BUFFER_ON_FULL" Built Kind::OneOf(&["drop_newest", "drop_oldest", "block"]), "",

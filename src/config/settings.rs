@@ -74,6 +74,16 @@ pub struct LinkSettings {
     pub authority: Option<String>,
     /// `collector.grpc_upstream_timeout`: the deadline of a call.
     pub upstream_timeout: Duration,
+    /// `collector.grpc_channel_check_interval` × `agent.force_reconnection_period`: the longest pause
+    /// between two attempts to connect.
+    pub longest_rest: Duration,
+    /// `collector.is_resolve_dns_periodically`: how often names are looked up anew,
+    /// `collector.grpc_channel_check_interval`.
+    pub lookup_interval: Option<Duration>,
+    /// `collector.keepalive_interval`: HTTP/2 pings.
+    pub keepalive_interval: Option<Duration>,
+    /// `collector.connection_max_age`.
+    pub connection_max_age: Option<Duration>,
 }
 
 /// One backend as it was written.

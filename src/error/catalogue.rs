@@ -224,6 +224,12 @@ catalogue! {
         "see the reason";
     ConnectionLost = 405, Network, Tcp, "the connection to the backend was lost",
         "none: skytls connects again; if it happens often, look for idle limits on the way";
+    BackendSilent = 410, Network, Tcp, "the backend has stopped answering",
+        "look whether the backend hangs or the network on the way drops packets; skytls has left the connection";
+    ConnectionReplaced = 411, Network, Tcp, "the connection was replaced, and its time to drain is over",
+        "none: what was under way is sent again; agent.ssl_drain_timeout gives it more time";
+    BackendGoesAway = 412, Network, Http2, "the backend takes no more calls on this connection",
+        "none: skytls makes the next connection; the backend is stopping or limits the age of connections";
 
     // 5xx: TLS
     HandshakeTimedOut = 501, Tls, Tls, "the TLS handshake did not finish in time",
@@ -274,6 +280,12 @@ catalogue! {
         "see the gRPC status";
     MessageTooLarge = 603, Backend, Grpc, "a message is larger than 50 MiB",
         "send smaller messages: no SkyWalking backend accepts this one";
+    BackendDenies = 604, Backend, Grpc, "the backend refuses the token",
+        "compare agent.authentication with the backend's SW_AUTHENTICATION; records wait meanwhile";
+    PingsRefused = 605, Network, Http2, "the backend finds our keep-alive pings too frequent",
+        "set collector.keepalive_interval to 300 s or more, or to 0; skytls pings less often from now on";
+    BackendBusy = 606, Backend, Grpc, "the backend has more to do than it can",
+        "none: records wait and are sent more slowly; if it lasts, give the backend more memory or more nodes";
     AgentRefused = 610, Backend, Grpc, "the backend refuses the agent",
         "set agent.authentication to the token of the backend (SW_AUTHENTICATION there)";
     DutyUnknown = 611, Backend, Grpc, "the backend does not know the call",

@@ -13,7 +13,7 @@ use tonic::transport::Endpoint;
 use tower::{Service, ServiceExt};
 
 use super::alpn::AlpnGuard;
-use super::resolve::Resolve;
+use super::resolve::{Names, Resolve};
 use super::stream::Io;
 use super::tcp::Tcp;
 use super::tls::{Material, Tls};
@@ -114,6 +114,7 @@ impl Connector {
             scheme: Scheme::HTTPS,
             authority,
             deadlines: self.deadlines,
+            names: Names::default(),
         })
     }
 }

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -19,6 +20,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio_openssl::SslStream;
 
+use super::census::Present;
+use super::pulse::Pulse;
 use crate::error::Error;
 use crate::tls::{Role, later_failure};
 
@@ -46,10 +49,14 @@ pub struct Negotiated {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Autopsy(Arc<Mutex<Option<Error>>>);
 
-/// A stream that tells when the peer has sent its first byte.
+/// A stream that tells when the peer has sent something.
 struct Listening {
     stream: Stream,
+    /// Becomes true with the first byte.
     heard: watch::Sender<bool>,
+    pulse: Pulse,
+    /// Its place in the count of open connections.
+    present: Option<Present>,
 }
 
 enum Stream {
@@ -87,7 +94,31 @@ impl Io {
     }
 
     fn new(stream: Stream) -> Self {
-        Self(TokioIo::new(Listening { stream, heard: watch::channel(false).0 }))
+        Self(TokioIo::new(Listening {
+            stream,
+            heard: watch::channel(false).0,
+            pulse: Pulse::default(),
+            present: None,
+        }))
+    }
+
+    /// Counts the connection from now on until it is closed.
+    pub(super) fn count(&mut self, present: Present) {
+        self.0.inner_mut().present = Some(present);
+    }
+
+    /// What is known of the peer's signs of life.
+    pub(super) fn pulse(&self) -> Pulse {
+        self.0.inner().pulse.clone()
+    }
+
+    /// The peer's address; `None` for a socket of this machine.
+    pub(super) fn remote(&self) -> Option<SocketAddr> {
+        match &self.0.inner().stream {
+            Stream::Plain(stream) => stream.peer_addr().ok(),
+            Stream::Tls(protected) => protected.stream.get_ref().peer_addr().ok(),
+            Stream::Local(_) => None,
+        }
     }
 
     /// What was agreed on; `None` on a plaintext connection.
@@ -109,7 +140,8 @@ impl Io {
         }
     }
 
-    /// Becomes true with the first byte that the peer has sent inside the protection.
+    /// Becomes true with the first byte that the peer has sent inside the protection; closed when
+    /// the stream is.
     pub(super) fn heard(&self) -> watch::Receiver<bool> {
         self.0.inner().heard.subscribe()
     }
@@ -188,8 +220,11 @@ impl AsyncRead for Listening {
                 protected.examine(result)
             }
         };
-        if buf.filled().len() > before && !*self.heard.borrow() {
-            self.heard.send_replace(true);
+        if buf.filled().len() > before {
+            self.pulse.heard();
+            if !*self.heard.borrow() {
+                self.heard.send_replace(true);
+            }
         }
         result
     }
@@ -290,7 +325,7 @@ impl Protected {
 // === impl Autopsy ===
 
 impl Autopsy {
-    fn note(&self, error: Error) {
+    pub(super) fn note(&self, error: Error) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
     }
 

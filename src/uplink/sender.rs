@@ -22,7 +22,7 @@ use super::{Uplink, envelope::Passport};
 use crate::error::{Chain, Code, Error};
 use crate::protocol::Shape;
 use crate::transport::Reach;
-use crate::transport::backoff::Backoff;
+use crate::transport::backoff::{self, Backoff};
 
 /// Streams of one lane that may wait for their answer at a time.
 const FLIGHTS: usize = 4;
@@ -219,7 +219,7 @@ impl Sender {
                 }
             }
             Verdict::Retry(error, reach) => {
-                self.rest = Some(self.backoff.rest());
+                self.rest = Some(self.backoff.rest_within(longest_rest(&error)));
                 if count == 0 {
                     return;
                 }
@@ -343,12 +343,30 @@ async fn verdict(response: http::Response<Incoming>) -> Verdict {
             Status::ResourceExhausted if is_about_size(status.message()) => {
                 Verdict::Rejected(failed(&status))
             }
+            Status::ResourceExhausted => {
+                let found = status.message();
+                Verdict::Retry(Error::new(Code::BackendBusy).found(found), Reach::Unknown)
+            }
+            // Answered before a handler has seen it.
+            Status::PermissionDenied | Status::Unauthenticated => {
+                let found = format!("gRPC status {:?} {}", status.code(), status.message());
+                Verdict::Retry(Error::new(Code::BackendDenies).found(found), Reach::None)
+            }
             _ => Verdict::Retry(failed(&status), Reach::Unknown),
         },
         None => {
             let found = format!("HTTP status {} without a gRPC status", head.status);
             Verdict::Retry(Error::new(Code::CallFailed).found(found), Reach::Unknown)
         }
+    }
+}
+
+/// How long to leave the backend alone at most. One that is busy is not helped by haste, and a token
+/// is corrected by a human.
+fn longest_rest(error: &Error) -> Duration {
+    match error.code() {
+        Code::BackendBusy | Code::BackendDenies => backoff::LONG,
+        _ => backoff::SHORT,
     }
 }
 

@@ -60,6 +60,7 @@ static inline skytls_config *test_config(void)
     const char *backend = getenv("SKYTLS_TEST_BACKEND"), *ca = getenv("SKYTLS_TEST_CA");
     skytls_config *config = skytls_config_new();
     CHECK(config != NULL);
+    OK(skytls_config_set(config, "agent.service_name", "c-test", err));
     if (backend != NULL)
         OK(skytls_config_set(config, "collector.backend_service", backend, err));
     if (ca != NULL)

@@ -22,6 +22,10 @@ static void null_is_an_error(void)
     FAILS(SKYTLS_NULL_ARGUMENT, skytls_agent_new(config, NULL, err));
     CHECK(agent == NULL);
     FAILS(SKYTLS_NULL_ARGUMENT, skytls_agent_on_state(NULL, NULL, NULL, err));
+    FAILS(SKYTLS_NULL_ARGUMENT, skytls_agent_on_command(NULL, NULL, NULL, err));
+    FAILS(SKYTLS_NULL_ARGUMENT, skytls_agent_watch(NULL, "x", NULL, NULL, err));
+    FAILS(SKYTLS_NULL_ARGUMENT, skytls_agent_describe(NULL, "c", NULL, err));
+    FAILS(SKYTLS_NULL_ARGUMENT, skytls_agent_add_property(NULL, "x", "y", err));
     FAILS(SKYTLS_NULL_ARGUMENT, skytls_agent_set_exit_timeout(NULL, 1, err));
     FAILS(SKYTLS_NULL_ARGUMENT, skytls_agent_start(NULL, err));
     FAILS(SKYTLS_NULL_ARGUMENT, skytls_agent_report(NULL, SKYTLS_SEGMENT, &byte, 1, err));
@@ -97,6 +101,9 @@ static void settings_are_checked_when_they_are_set(void)
     FAILS(123, skytls_agent_new(config, &agent, err));
     CHECK(agent == NULL);
     OK(skytls_config_set(config, "agent.force_tls", "true", err));
+    OK(skytls_config_set(config, "agent.service_name", "", err));
+    FAILS(131, skytls_agent_new(config, &agent, err));
+    OK(skytls_config_set(config, "agent.service_name", "third", err));
     OK(skytls_agent_new(config, &agent, err));
     skytls_agent_free(agent);
     skytls_config_free(config);
@@ -104,7 +111,7 @@ static void settings_are_checked_when_they_are_set(void)
 
 static void calls_come_in_order(void)
 {
-    skytls_config *config = skytls_config_new();
+    skytls_config *config = test_config();
     skytls_agent *agent = NULL;
     uint64_t lost = 77;
     OK(skytls_config_set(config, "collector.backend_service", "127.0.0.1:1", err));
@@ -116,17 +123,27 @@ static void calls_come_in_order(void)
     FAILS(SKYTLS_NOT_STARTED, skytls_agent_flush(agent, SKYTLS_DELIVERED, 0, err));
     OK(skytls_after_fork_child(agent, err));
     CHECK(status_of(agent).state == SKYTLS_STATE_NEW);
+    FAILS(SKYTLS_NULL_ARGUMENT, skytls_agent_watch(agent, NULL, NULL, NULL, err));
+    FAILS(SKYTLS_NULL_ARGUMENT, skytls_agent_watch(agent, "x", NULL, NULL, err));
+    FAILS(SKYTLS_NULL_ARGUMENT, skytls_agent_describe(agent, NULL, NULL, err));
+    FAILS(SKYTLS_NULL_ARGUMENT, skytls_agent_add_property(agent, NULL, "y", err));
+    FAILS(SKYTLS_NULL_ARGUMENT, skytls_agent_add_property(agent, "x", NULL, err));
+    OK(skytls_agent_describe(agent, "php", "8.0", err));
+    OK(skytls_agent_add_property(agent, "x", "y", err));
 
     OK(skytls_agent_start(agent, err));
     OK(skytls_agent_start(agent, err));
     FAILS(SKYTLS_ALREADY_STARTED, skytls_agent_on_state(agent, NULL, NULL, err));
+    FAILS(SKYTLS_ALREADY_STARTED, skytls_agent_on_command(agent, NULL, NULL, err));
+    FAILS(SKYTLS_ALREADY_STARTED, skytls_agent_describe(agent, "c", NULL, err));
+    FAILS(SKYTLS_ALREADY_STARTED, skytls_agent_add_property(agent, "x", "y", err));
     FAILS(SKYTLS_ALREADY_STARTED, skytls_agent_set_exit_timeout(agent, 1, err));
     FAILS(SKYTLS_BAD_ARGUMENT, skytls_agent_report(agent, 0, (const uint8_t *)"x", 1, err));
     FAILS(SKYTLS_BAD_ARGUMENT, skytls_agent_report(agent, 99, (const uint8_t *)"x", 1, err));
     FAILS(SKYTLS_NULL_ARGUMENT, skytls_agent_report(agent, SKYTLS_SEGMENT, NULL, 1, err));
     FAILS(SKYTLS_BAD_ARGUMENT,
           skytls_agent_report(agent, SKYTLS_SEGMENT, (const uint8_t *)"x", SIZE_MAX, err));
-    FAILS(SKYTLS_BAD_ARGUMENT,
+    FAILS(132,
           skytls_agent_report_method(agent, "/no.Such/method", (const uint8_t *)"x", 1, err));
     FAILS(SKYTLS_NULL_ARGUMENT,
           skytls_agent_report_method(agent, NULL, (const uint8_t *)"x", 1, err));
@@ -136,9 +153,10 @@ static void calls_come_in_order(void)
     /* Nobody listens there: records are taken, kept, and lost at the end. */
     OK(skytls_agent_report(agent, SKYTLS_EVENT, NULL, 0, err));
     FAILS(SKYTLS_STILL_PENDING, skytls_agent_flush(agent, SKYTLS_DURABLE, 20, err));
-    CHECK(status_of(agent).pending == 1);
+    /* It, and the event that says that the instance has started. */
+    CHECK(status_of(agent).pending == 2);
     OK(skytls_agent_stop(agent, 20, &lost, err));
-    CHECK(lost == 1 && status_of(agent).dropped == 1);
+    CHECK(lost == 2 && status_of(agent).dropped == 2);
     CHECK(status_of(agent).state == SKYTLS_STATE_STOPPED);
 
     OK(skytls_agent_stop(agent, 20, NULL, err));
@@ -170,7 +188,7 @@ static void bad_files_fail_the_start_which_may_be_repeated(void)
     char path[] = "/tmp/skytls-misuse-XXXXXX";
     int fd = mkstemp(path);
     CHECK(fd >= 0 && write(fd, "rubbish", 7) == 7 && close(fd) == 0);
-    skytls_config *config = skytls_config_new();
+    skytls_config *config = test_config();
     skytls_agent *agent = NULL;
     OK(skytls_config_set(config, "collector.backend_service", "localhost:1", err));
     OK(skytls_config_set(config, "agent.ssl_trusted_ca_path", path, err));
@@ -193,7 +211,7 @@ static void structures_may_be_older(void)
     } room;
     memset(&room, 0xA5, sizeof room);
     skytls_agent *agent = NULL;
-    skytls_config *config = skytls_config_new();
+    skytls_config *config = test_config();
     OK(skytls_config_set(config, "collector.backend_service", "localhost:1", err));
     OK(skytls_agent_new(config, &agent, err));
     skytls_config_free(config);

@@ -20,12 +20,12 @@ use skytls::server::{Collector, CollectorSettings, CollectorTls, Counts, Observe
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// A collector with TLS, what its clients trust, and every payload that it has seen.
+/// A collector with TLS, what its clients trust, and every segment that it has seen.
 pub(crate) struct Backend {
     runtime: Runtime,
     collector: Collector,
     folder: TempDir,
-    payloads: Arc<Mutex<HashMap<Vec<u8>, u64>>>,
+    segments: Arc<Mutex<HashMap<Vec<u8>, u64>>>,
 }
 
 /// A C program that has been compiled.
@@ -36,6 +36,8 @@ pub(crate) struct Program {
 
 /// What a program needs to know about the backend.
 const ENVIRONMENT: [&str; 2] = ["SKYTLS_TEST_BACKEND", "SKYTLS_TEST_CA"];
+
+const SEGMENTS: &str = "/skywalking.v3.TraceSegmentReportService/collect";
 
 /// What a machine that builds this can do.
 const WORKS: &str = "files, certificates and loopback work";
@@ -55,10 +57,12 @@ impl Backend {
             key: bytes(server.key_pem()),
             passphrase: None,
         };
-        let payloads = Arc::new(Mutex::new(HashMap::new()));
-        let seen = payloads.clone();
-        let observer: Observer = Arc::new(move |_, message| {
-            *seen.lock().expect(WORKS).entry(message.data.to_vec()).or_default() += 1;
+        let segments = Arc::new(Mutex::new(HashMap::new()));
+        let seen = segments.clone();
+        let observer: Observer = Arc::new(move |call, message| {
+            if call.path == SEGMENTS {
+                *seen.lock().expect(WORKS).entry(message.data.to_vec()).or_default() += 1;
+            }
         });
         let settings = CollectorSettings {
             tls: Some(CollectorTls { identity, client_ca: None }),
@@ -67,7 +71,7 @@ impl Backend {
         };
         let runtime = Runtime::new().expect(WORKS);
         let collector = runtime.block_on(Collector::start(settings)).expect(WORKS);
-        Self { runtime, collector, folder, payloads }
+        Self { runtime, collector, folder, segments }
     }
 
     pub(crate) fn address(&self) -> String {
@@ -82,9 +86,9 @@ impl Backend {
         self.collector.counts()
     }
 
-    /// Every payload, with how often it came.
-    pub(crate) fn payloads(&self) -> HashMap<Vec<u8>, u64> {
-        self.payloads.lock().expect(WORKS).clone()
+    /// What was reported as a segment, with how often it came.
+    pub(crate) fn segments(&self) -> HashMap<Vec<u8>, u64> {
+        self.segments.lock().expect(WORKS).clone()
     }
 
     /// Waits until the counts satisfy a condition.
