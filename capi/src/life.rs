@@ -119,14 +119,12 @@ impl Life {
 
     /// The engine; started now if a parent had it started. `None`: switched off.
     pub(crate) fn engine(&self, plan: &Mutex<Plan>) -> Result<Option<&Running>> {
-        if let Some(running) = self.running.get() {
-            return Ok(Some(running));
-        }
-        match self.phase() {
-            Phase::New => Err(Error::new(Code::NotStarted)),
-            Phase::Wanted => self.start(plan, Insist::No),
-            Phase::Disabled => Ok(None),
-            Phase::Stopped => Err(Error::new(Code::Stopped)),
+        match (self.phase(), self.running.get()) {
+            (Phase::Stopped, _) => Err(Error::new(Code::Stopped)),
+            (_, Some(running)) => Ok(Some(running)),
+            (Phase::New, None) => Err(Error::new(Code::NotStarted)),
+            (Phase::Wanted, None) => self.start(plan, Insist::No),
+            (Phase::Disabled, None) => Ok(None),
         }
     }
 
