@@ -41,6 +41,56 @@ fn a_fork_right_after_a_start_hangs_nobody() {
     assert!(backend.segments().values().all(|times| *times == 1));
 }
 
+/// Runs one case of `processes.c`, and says which segments have arrived.
+fn processes(case: &str) -> Vec<String> {
+    let backend = Backend::start();
+    let program = Program::compile("tests/c/processes.c", &[]);
+    assert_eq!(program.run(&backend, &[case]), format!("{case}\n"));
+    let arrived = backend.segments();
+    let texts = arrived.iter().flat_map(|(bytes, times)| {
+        std::iter::repeat_n(String::from_utf8_lossy(bytes).into_owned(), *times as usize)
+    });
+    let mut texts: Vec<_> = texts.collect();
+    texts.sort();
+    texts
+}
+
+#[test]
+fn a_daemon_goes_on() {
+    assert_eq!(processes("daemon"), ["after daemon", "before daemon"]);
+}
+
+#[test]
+fn a_grandchild_is_a_child() {
+    assert_eq!(processes("double"), ["child", "grandchild", "parent"]);
+}
+
+#[test]
+fn other_programs_may_be_started() {
+    let arrived = processes("vfork");
+    assert_eq!(arrived.len(), 50);
+}
+
+#[test]
+fn a_callback_may_fork() {
+    assert_eq!(processes("callback"), ["after the callback"]);
+}
+
+#[test]
+fn a_child_may_stop_and_free_and_start_over() {
+    assert_eq!(processes("orders"), ["an agent of the child"]);
+}
+
+#[test]
+fn workers_may_start_what_the_master_has_made() {
+    assert_eq!(processes("workers"), ["worker"; 3]);
+}
+
+#[test]
+fn a_child_without_the_files_is_told_and_may_try_again() {
+    assert_eq!(processes("files"), ["after all"]);
+}
+
 /// How many of the numbers below `forks` leave that remainder by 16.
 fn count_of(forks: u32, remainder: u32) -> u32 {
     (0..forks).map(|number| u32::from(number % 16 == remainder)).sum()

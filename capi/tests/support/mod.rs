@@ -101,12 +101,25 @@ impl Backend {
 // === impl Program ===
 
 impl Program {
-    /// Compiles `tests/c/NAME.c`, or another file of the crate or the repository, with threads.
+    /// Compiles a file, by its path from the crate, with threads and against the library.
     pub(crate) fn compile(source: &str, flags: &[&str]) -> Self {
+        let library = library();
+        let rpath =
+            format!("-Wl,-rpath,{}", library.parent().expect("it is in a folder").display());
+        let mut linked = vec![library.to_str().expect("a path of ours"), &rpath];
+        linked.extend(flags);
+        Self::compile_with(source, &linked)
+    }
+
+    /// Compiles a file without the library.
+    pub(crate) fn compile_alone(source: &str) -> Self {
+        Self::compile_with(source, &["-ldl"])
+    }
+
+    fn compile_with(source: &str, linked: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect(WORKS);
         let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let path = folder.path().join("program");
-        let library = library();
         let source = crate_root.join(source);
         let cpp = source.extension().is_some_and(|extension| extension == "cpp");
         let mut command = Command::new(if cpp { "c++" } else { "cc" });
@@ -115,15 +128,12 @@ impl Program {
             .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g", "-O1", "-pthread"])
             .arg("-D_GNU_SOURCE")
             .args(more("SKYTLS_TEST_CFLAGS"))
-            .args(flags)
             .arg("-I")
             .arg(crate_root.join("include"))
             .arg(&source)
             .arg("-o")
             .arg(&path)
-            .arg(&library)
-            .arg(format!("-Wl,-rpath,{}", library.parent().expect(WORKS).display()))
-            .args(flags.iter().filter(|flag| flag.starts_with("-l")));
+            .args(linked);
         let output = command.output().expect("there is a C compiler");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Self { path, _folder: folder }
