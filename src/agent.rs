@@ -63,6 +63,7 @@ pub use profile::ProfileTask;
 pub use record::{Encoded, Record};
 
 use configuration::Watchers;
+use duties::Receivers;
 use record::{Messages, Report};
 use voice::Voice;
 
@@ -91,6 +92,10 @@ pub struct Status {
     pub books: Snapshot,
 }
 
+/// The link of an agent to its backend. It does not keep the agent alive.
+#[derive(Debug, Clone)]
+pub struct Link(Transport);
+
 #[derive(Debug)]
 struct Shared {
     tracer: Tracer,
@@ -104,6 +109,7 @@ struct Shared {
 struct Live {
     voice: Arc<Voice>,
     uplink: Uplink,
+    link: Link,
     handle: Handle,
     /// One for each of [`METHODS`] whose messages may share a stream: they keep their lane.
     reporters: Box<[OnceLock<Mutex<Reporter>>]>,
@@ -139,14 +145,13 @@ impl Agent {
     /// [`Code::ServiceNameMissing`], and every fault of settings and files; a backend that cannot be
     /// reached is none.
     pub fn start_for(settings: &Settings, host: Host) -> Result<Self> {
-        let watchers = host.watchers.clone();
         let mode = settings.tls.mode;
         if !settings.enabled {
             log::warn!("agent.enable is false: nothing is reported");
             return Ok(Self(Arc::new(Shared {
                 tracer: Tracer::new("", ""),
                 mode,
-                watchers,
+                watchers: Arc::default(),
                 live: None,
             })));
         }
@@ -154,12 +159,15 @@ impl Agent {
         let engine = Engine::start(settings, Purpose::Library)?;
         let handle = engine.handle().cloned().ok_or_else(|| Error::new(Code::Bug))?;
         let uplink = engine.uplink().clone();
-        let transport = engine.transport();
-        let duties = Duties::take_up(settings, host, voice.clone(), &uplink, transport, &handle);
+        let link = Link(engine.transport().clone());
+        let watchers = Watchers::new(host.watched);
+        let receivers = Receivers { handlers: host.handlers, watchers: watchers.clone() };
+        let duties = Duties::take_up(settings, voice.clone(), receivers, &uplink, &link.0, &handle);
         let tracer = Tracer::new(&*voice.service, &*voice.instance);
         let live = Live {
             voice,
             uplink,
+            link,
             handle,
             reporters: METHODS.iter().map(|_| OnceLock::new()).collect(),
             closed: AtomicBool::new(false),
@@ -211,13 +219,18 @@ impl Agent {
             enabled: live.is_some(),
             service: self.service().to_owned(),
             instance: self.instance().to_owned(),
-            state: engine.map_or(State::Stopped, |engine| engine.transport().state()),
+            state: live.map_or(State::Stopped, |live| live.link.state()),
             mode: self.0.mode,
             material: engine
                 .and_then(Engine::generation)
                 .map(|generation| generation.description().clone()),
             books: live.map_or_else(Snapshot::default, |live| live.uplink.books()),
         }
+    }
+
+    /// The link, to be watched; `None` for an agent that is switched off.
+    pub fn link(&self) -> Option<Link> {
+        self.0.live.as_ref().map(|live| live.link.clone())
     }
 
     /// Delivers what is queued, at most for `limit`; says how many records are left.
@@ -321,6 +334,20 @@ impl Agent {
 
     fn live(&self) -> Result<&Live> {
         self.0.live.as_ref().ok_or_else(|| Error::new(Code::AgentDisabled).key("agent.enable"))
+    }
+}
+
+// === impl Link ===
+
+impl Link {
+    /// The state at this moment.
+    pub fn state(&self) -> State {
+        self.0.state()
+    }
+
+    /// Waits for the next change of the state, at the first call for one since the agent's start.
+    pub async fn changed(&mut self) {
+        self.0.changed().await;
     }
 }
 

@@ -1,21 +1,22 @@
 //! SkyWalking telemetry over the system's own OpenSSL.
 //!
-//! Three ways to use one engine: as a connector for any tonic client ([`Connector`]), as an agent's
-//! whole transport ([`engine::Engine`]), and as the relay of the `skytls` binary ([`relay::Relay`]).
+//! Three ways to use it: as an agent for a Rust program ([`Agent`]), as a connector for any tonic client
+//! ([`Connector`]), and as the relay of the `skytls` binary ([`relay::Relay`]). Agent and relay rest on
+//! one [`engine::Engine`].
 //!
 //! # The rooms
 //!
 //! ```text
-//!  Rust host ──┐
+//!  agent ──────┐
 //!  relay ──────┴─► uplink ──► transport ──► HTTP/2 over OpenSSL ──► backends
 //!                     │           ▲     ▲
 //!                   memory        │     └─ tls: material, trust, policy
 //!                                 └─ config: agent.config + environment
 //! ```
 //!
-//! Each module is a room; imports go one way only: [`relay`] and [`server`] → [`engine`] →
-//! [`uplink`] → [`transport`] → [`tls`] → [`config`]. [`protocol`], [`pki`] and [`error`] know
-//! none of them. A record goes the other way round the picture once: accepted by a
+//! Each module is a room; imports go one way only: [`relay`], [`agent`] and [`server`] → [`engine`]
+//! → [`uplink`] → [`transport`] → [`tls`] → [`config`]. [`protocol`], [`trace`], [`pki`] and [`error`]
+//! know none of them. A record goes the other way round the picture once: accepted by a
 //! [`uplink::Reporter`], queued in a lane, laid out by a stream's body, sent by the transport,
 //! acknowledged in the books.
 //!

@@ -180,8 +180,8 @@ fn a_token_never_travels_in_plaintext() {
 }
 
 fn settings_of_another_machine() -> skytls::config::Settings {
-    // Nothing is there (RFC 5737): the other backend is the one that answers.
-    settings("192.0.2.1:11800", &[])
+    // Nothing is there (RFC 3849): the other backend is the one that answers.
+    settings("[2001:db8::1]:11800", &[])
 }
 
 #[test]
@@ -195,6 +195,45 @@ fn what_failed_is_said_again_long_before_the_next_heartbeat() {
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     assert!(fixture.seen(KEEP_ALIVE).is_empty());
     assert!(fixture.collector.counts().calls_refused == 3, "{:?}", fixture.collector.counts());
+}
+
+#[test]
+fn a_backend_that_refuses_the_agent_is_not_pestered() {
+    let fixture = Fixture::new();
+    fixture.set_faults(vec![Fault::status(7).on("reportInstanceProperties")]);
+    let quick = [("collector.heartbeat_period", "2"), ("collector.get_profile_task_interval", "1")];
+    let _agent = fixture.agent(&quick, host().on_profile_task(|_| {}));
+    // About five seconds: rests of a half, one, two and two seconds, or half of that.
+    fixture.await_seen("/skywalking.v3.ProfileTask/getProfileTaskCommands", 6);
+    let refused = fixture.collector.counts().calls_refused;
+    assert!((2..=8).contains(&refused), "{refused}");
+    fixture.set_faults(Vec::new());
+    fixture.await_seen(PROPERTIES, 1);
+    fixture.await_seen(KEEP_ALIVE, 1);
+}
+
+#[test]
+fn a_call_that_is_never_answered_is_given_up_at_its_deadline() {
+    let fixture = Fixture::new();
+    let hang: Fault = "hang:method=reportInstanceProperties:times=1".parse().unwrap();
+    fixture.set_faults(vec![hang]);
+    let begun = std::time::Instant::now();
+    let _agent = fixture.agent(&[("collector.grpc_upstream_timeout", "1")], host());
+    fixture.await_seen(PROPERTIES, 1);
+    let waited = begun.elapsed();
+    assert!((Duration::from_secs(1)..Duration::from_secs(10)).contains(&waited), "{waited:?}");
+}
+
+#[test]
+fn the_heart_beats_on_over_the_next_connection() {
+    let fixture = Fixture::new();
+    let _agent = fixture.agent(&[("collector.heartbeat_period", "1")], host());
+    fixture.await_seen(KEEP_ALIVE, 1);
+    fixture.collector.disconnect();
+    fixture.until(|counts| counts.connections == 2);
+    let beats = fixture.seen(KEEP_ALIVE).len() as u64;
+    fixture.await_seen(KEEP_ALIVE, beats + 2);
+    assert_eq!((fixture.seen(PROPERTIES).len(), fixture.events("Start").len()), (1, 1));
 }
 
 #[test]

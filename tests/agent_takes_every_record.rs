@@ -170,7 +170,14 @@ fn async_code_and_plain_threads_report_and_wait_alike() {
     });
     assert_eq!((left, fixture.seen(SEGMENTS).len()), (0, 204));
     assert!(matches!(agent.status().state, State::Ready(_)), "{:?}", agent.status());
+    let mut link = agent.link().unwrap();
+    let ended = runtime.spawn(async move {
+        while !matches!(link.state(), State::Stopped) {
+            link.changed().await;
+        }
+    });
     assert_eq!(runtime.block_on(agent.shutdown(DEADLINE)), 0);
+    runtime.block_on(ended).unwrap();
     assert_eq!(agent.shutdown(DEADLINE).wait(), 0, "the second one has nothing to do");
     assert!(matches!(agent.status().state, State::Stopped), "{:?}", agent.status());
     assert_eq!(agent.status().books.total.pending, 0);

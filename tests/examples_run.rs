@@ -1,4 +1,4 @@
-//! The examples, as programs: two clients against the collector over mutual TLS, a traced web server in two
+//! The examples, as programs: two clients and an agent against the collector over mutual TLS, a traced web server in two
 //! processes; and what the README shows of them.
 
 use std::io::{Read, Write};
@@ -102,6 +102,35 @@ fn the_tonic_client_refuses_a_backend_of_another_ca() {
     drop(collector);
 }
 
+#[test]
+fn the_agent_reports_over_mutual_tls_and_ends_with_its_input() {
+    let set = pki::proper();
+    let (collector, backend) = collector(&set.write());
+    let folder = Folder::new(
+        "agent.ssl_key_path=/ca/client.pem\nagent.ssl_cert_chain_path=/ca/client.crt\n",
+    )
+    .file("ca/ca.crt", &set.ca, 0o644)
+    .file("ca/client.crt", &set.client, 0o644)
+    .file("ca/client.pem", &set.client_key, 0o600);
+    let input = folder.path().join("input");
+    std::fs::write(&input, "one\ntwo\n").expect("there is room for two lines");
+    let mut command = Command::new(example("agent"));
+    command.current_dir(folder.path());
+    clean(&mut command);
+    command.env("SW_AGENT_COLLECTOR_BACKEND_SERVICES", &backend).env("SW_AGENT_NAME", "shop");
+    let input = std::fs::File::open(input).expect("it was just written");
+    let finished = Process::start(command, input.into()).finish().expect_code(0);
+    assert!(finished.stdout.ends_with(" of shop\n"), "{}", finished.stdout);
+    collector.terminate();
+    let counts = collector.finish().expect_code(0).stdout;
+    let json = counts.lines().last().expect("the counts are printed");
+    let counts: serde_json::Value = serde_json::from_str(json).expect("the counts are JSON");
+    let by_method = |path: &str| counts["by_method"][path].as_u64();
+    assert_eq!(by_method("/skywalking.v3.LogReportService/collect"), Some(2), "{counts}");
+    assert_eq!(by_method(agent_fixture::EVENTS), Some(2), "{counts}");
+    assert_eq!(counts["client_certificates"][0], "CN=test agent", "{counts}");
+}
+
 /// A client with a trace of its own, a server that asks another one: the backend sees one trace.
 #[test]
 fn two_web_servers_are_one_trace() {
@@ -171,9 +200,11 @@ fn the_readme_shows_a_part_of_the_tonic_client() {
 
 #[test]
 fn they_are_short() {
-    for text in
-        [include_str!("../examples/tonic_client.rs"), include_str!("../examples/hyper_client.rs")]
-    {
+    for text in [
+        include_str!("../examples/tonic_client.rs"),
+        include_str!("../examples/hyper_client.rs"),
+        include_str!("../examples/agent.rs"),
+    ] {
         assert!(text.lines().count() < 60);
     }
     assert!(include_str!("../examples/web_server.rs").lines().count() <= 120);

@@ -86,9 +86,25 @@ fn explain(status: Status) -> Error {
         return error.clone();
     }
     let code = match status.code() {
-        tonic::Code::PermissionDenied | tonic::Code::Unauthenticated => Code::AgentRefused,
+        tonic::Code::PermissionDenied | tonic::Code::Unauthenticated => Code::BackendDenies,
         tonic::Code::Unimplemented => Code::DutyUnknown,
         _ => Code::CallFailed,
     };
     Error::new(code).found(format_args!("gRPC status {:?} {}", status.code(), status.message()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_the_backends_word_and_a_failure_of_the_way_stays_what_it_was() {
+        let code = |status: Status| explain(status).code();
+        assert_eq!(code(Status::permission_denied("")), Code::BackendDenies);
+        assert_eq!(code(Status::unauthenticated("")), Code::BackendDenies);
+        assert_eq!(code(Status::unimplemented("")), Code::DutyUnknown);
+        assert_eq!(code(Status::unavailable("")), Code::CallFailed);
+        let lost = Error::new(Code::ConnectionLost);
+        assert_eq!(code(Status::from_error(Box::new(lost))), Code::ConnectionLost);
+    }
 }

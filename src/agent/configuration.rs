@@ -38,6 +38,13 @@ const UUID: &str = "UUID";
 // === impl Watchers ===
 
 impl Watchers {
+    /// The watchers of a host.
+    pub(super) fn new(watched: Vec<(String, Watch)>) -> Arc<Self> {
+        let watchers = Self::default();
+        watched.into_iter().for_each(|(key, watch)| watchers.add(key, watch));
+        Arc::new(watchers)
+    }
+
     /// Watches a key from now on.
     pub(super) fn add(&self, key: String, watch: Watch) {
         let mut state = self.state();

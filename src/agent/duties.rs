@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::call::Caller;
-use super::commands::Orders;
+use super::commands::{Handlers, Orders};
 use super::configuration::Watchers;
 use super::host::Host;
 use super::rhythm::Rhythm;
@@ -30,9 +30,13 @@ pub struct Duties {
     voice: Arc<Voice>,
     caller: Caller,
     uplink: Uplink,
-    /// Whether start and end are announced.
-    events: bool,
     tasks: JoinSet<()>,
+}
+
+/// Who takes the backend's orders.
+pub(super) struct Receivers {
+    pub(super) handlers: Handlers,
+    pub(super) watchers: Arc<Watchers>,
 }
 
 const KEEP_ALIVE: &str = "/skywalking.v3.ManagementService/keepAlive";
@@ -42,8 +46,9 @@ const PROFILE_TASKS: &str = "/skywalking.v3.ProfileTask/getProfileTaskCommands";
 const PROFILE_FINISH: &str = "/skywalking.v3.ProfileTask/reportTaskFinish";
 const EVENTS: &str = "/skywalking.v3.EventService/collect";
 
-/// How often the end of a profiling task is reported in vain.
+/// How often the end of a profiling task is reported in vain, and how many may wait for the link.
 const ATTEMPTS: u32 = 5;
+const MOST_TASKS: usize = 64;
 
 /// The part of the time for a shutdown that records may take, so that the event gets the rest.
 const FOR_RECORDS: f64 = 0.75;
@@ -68,13 +73,14 @@ impl Duties {
             return Ok(None);
         }
         let voice = Arc::new(Voice::new(settings, &host)?);
-        Ok(Some(Self::take_up(settings, host, voice, uplink, transport, handle)))
+        let orders = Receivers { handlers: host.handlers, watchers: Watchers::new(host.watched) };
+        Ok(Some(Self::take_up(settings, voice, orders, uplink, transport, handle)))
     }
 
     pub(super) fn take_up(
         settings: &Settings,
-        host: Host,
         voice: Arc<Voice>,
+        receivers: Receivers,
         uplink: &Uplink,
         transport: &Transport,
         handle: &Handle,
@@ -82,10 +88,10 @@ impl Duties {
         let timeout = settings.link.upstream_timeout;
         let caller = Caller::new(transport.clone(), &voice.metadata, timeout);
         let (orders, pending) = Orders::new();
-        let Host { handlers, watchers, events, .. } = host;
+        let Receivers { handlers, watchers } = receivers;
         let periods = &settings.duties;
         let mut tasks = JoinSet::new();
-        if events {
+        if voice.events {
             announce(&voice, uplink, Milestone::Start);
         }
         tasks.spawn_on(
@@ -103,7 +109,7 @@ impl Duties {
             tasks.spawn_on(poll, handle);
         }
         tasks.spawn_on(orders.carry_out(pending, handlers, watchers), handle);
-        Self { voice, caller, uplink: uplink.clone(), events, tasks }
+        Self { voice, caller, uplink: uplink.clone(), tasks }
     }
 
     /// Ends the duties: what is queued is delivered, and the shutdown event comes last, all within
@@ -112,7 +118,7 @@ impl Duties {
         let deadline = Instant::now() + limit;
         self.tasks.abort_all();
         self.uplink.flush(limit.mul_f64(FOR_RECORDS)).await;
-        if !self.events || !matches!(self.caller.transport().state(), State::Ready(_)) {
+        if !self.voice.events || !matches!(self.caller.transport().state(), State::Ready(_)) {
             return;
         }
         announce(&self.voice, &self.uplink, Milestone::Shutdown);
@@ -123,6 +129,10 @@ impl Duties {
     pub(super) fn finish_profile_task(&mut self, task_id: &str, handle: &Handle) {
         // Those that are over make room.
         while self.tasks.try_join_next().is_some() {}
+        if self.tasks.len() > MOST_TASKS {
+            log::warn!("the end of a profiling task is not reported: too many others wait");
+            return;
+        }
         let report = v3::ProfileTaskFinishReport {
             service: self.voice.service.clone(),
             service_instance: self.voice.instance.clone(),

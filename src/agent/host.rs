@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::commands::Handlers;
-use super::configuration::Watchers;
+use super::configuration::Watch;
 use super::profile::ProfileTask;
 use crate::protocol::v3::Command;
 
@@ -21,7 +21,7 @@ pub struct Host {
     pub(super) properties: Vec<(String, String)>,
     pub(super) events: bool,
     pub(super) handlers: Handlers,
-    pub(super) watchers: Arc<Watchers>,
+    pub(super) watched: Vec<(String, Watch)>,
 }
 
 // === impl Host ===
@@ -37,7 +37,7 @@ impl Host {
             properties: Vec::new(),
             events: true,
             handlers: Handlers::default(),
-            watchers: Arc::default(),
+            watched: Vec::new(),
         }
     }
 
@@ -70,11 +70,11 @@ impl Host {
     /// Watches a key of the dynamic configuration. `watch` is called with each new value, and with
     /// `None` when the key is gone and the default holds again; not when nothing has changed.
     pub fn watch(
-        self,
+        mut self,
         key: impl Into<String>,
         watch: impl Fn(Option<&str>) + Send + Sync + 'static,
     ) -> Self {
-        self.watchers.add(key.into(), Arc::new(watch));
+        self.watched.push((key.into(), Arc::new(watch)));
         self
     }
 

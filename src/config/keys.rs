@@ -170,11 +170,11 @@ keys! {
             "X509 strict verification, as `openssl -x509_strict`";
         VerifyDepth = "agent.ssl_verify_depth" "SW_AGENT_SSL_VERIFY_DEPTH" Built Kind::Whole { least: 0, most: 100 }, "",
             "most intermediate CAs that a chain may have; empty: OpenSSL's 100";
-        Fips = "agent.ssl_fips" "SW_AGENT_SSL_FIPS" Later Kind::OneOf(&["off", "required"]), "off",
+        Fips = "agent.ssl_fips" "SW_AGENT_SSL_FIPS" Built Kind::OneOf(&["off", "required"]), "off",
             "`required`: refuse to start unless FIPS is proven to be in force";
-        FipsConfig = "agent.ssl_fips_config" "SW_AGENT_SSL_FIPS_CONFIG" Later Kind::Path, "",
+        FipsConfig = "agent.ssl_fips_config" "SW_AGENT_SSL_FIPS_CONFIG" Built Kind::Path, "",
             "the FIPS provider's configuration, if not where OpenSSL finds it";
-        Provider = "agent.ssl_provider" "SW_AGENT_SSL_PROVIDER" Later Kind::Text, "",
+        Provider = "agent.ssl_provider" "SW_AGENT_SSL_PROVIDER" Built Kind::Text, "",
             "OpenSSL providers to load for key URIs";
         ReloadInterval = "agent.ssl_reload_interval" "SW_AGENT_SSL_RELOAD_INTERVAL" Later PERIOD_OR_OFF, "10",
             "how often the files are looked at; 0: never";
@@ -184,8 +184,8 @@ keys! {
             "NSS key log, for debugging";
         AllowPlaintextToken = "agent.allow_plaintext_token" "SW_AGENT_ALLOW_PLAINTEXT_TOKEN" Built Kind::Flag, "false",
             "let the token travel in plaintext to another machine";
-        Proxy = "collector.proxy" "SW_COLLECTOR_PROXY" Later Kind::Secret, "",
-            "HTTP CONNECT proxy, `http://user:pass@host:port`";
+        Proxy = "collector.proxy" "SW_COLLECTOR_PROXY" Built Kind::Proxy, "",
+            "HTTP proxy asked for a way (CONNECT) to every backend that is `host:port`: `http://user:pass@host:port`, user and password percent-encoded; HTTPS_PROXY and NO_PROXY are not looked at";
         Authority = "collector.authority" "SW_COLLECTOR_AUTHORITY" Built Kind::Authority, "",
             "the `:authority` sent; empty: host and port of the backend";
         KeepaliveInterval = "collector.keepalive_interval" "SW_COLLECTOR_KEEPALIVE_INTERVAL" Built PERIOD_OR_OFF, "0",
@@ -286,7 +286,7 @@ impl Key {
 
     /// Whether the value must never be shown.
     pub fn is_secret(self) -> bool {
-        matches!(self.kind(), Kind::Secret | Kind::Token)
+        matches!(self.kind(), Kind::Proxy | Kind::Secret | Kind::Token)
     }
 
     /// Whether this is an `agent.ssl_…` setting besides the three paths that decide whether TLS
@@ -294,6 +294,11 @@ impl Key {
     pub(super) fn needs_tls(self) -> bool {
         self.name().starts_with("agent.ssl_")
             && !matches!(self, Self::TrustedCaPath | Self::KeyPath | Self::CertChainPath)
+    }
+
+    /// Whether a URI of OpenSSL's store may stand in place of a path.
+    pub(super) fn takes_uri(self) -> bool {
+        matches!(self, Self::TrustedCaPath | Self::KeyPath | Self::CertChainPath)
     }
 
     fn row(self) -> &'static Row {

@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::proxy::Proxy;
+
 /// The settings of one engine.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -70,6 +72,8 @@ pub struct DutySettings {
 pub struct LinkSettings {
     /// `collector.backend_service`; empty when unset.
     pub backends: Vec<Backend>,
+    /// `collector.proxy`.
+    pub proxy: Option<Proxy>,
     /// `collector.authority`.
     pub authority: Option<String>,
     /// `collector.grpc_upstream_timeout`: the deadline of a call.
@@ -130,6 +134,24 @@ pub struct TlsSettings {
     pub strict: bool,
     /// `agent.ssl_verify_depth`: the most intermediates of a chain.
     pub verify_depth: Option<u32>,
+    /// `agent.ssl_fips` and `agent.ssl_fips_config`.
+    pub fips: Fips,
+    /// `agent.ssl_provider`: what is loaded into a private library context for key URIs.
+    pub providers: Vec<String>,
+}
+
+/// Whether the link must be FIPS's.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Fips {
+    /// OpenSSL as it is.
+    #[default]
+    Off,
+    /// Nothing starts unless it is proven that a FIPS provider does all the work.
+    Required {
+        /// `agent.ssl_fips_config`; absent: where OpenSSL finds it.
+        config: Option<PathBuf>,
+    },
 }
 
 /// TLS policy as it was written; `None` leaves what `openssl.cnf` says.
@@ -214,8 +236,8 @@ pub enum TlsReason {
 pub enum Source {
     /// A file, already resolved against the agent folder.
     File(PathBuf),
-    /// A URI for OpenSSL's store, such as `pkcs11:…`.
-    Uri(String),
+    /// A URI for OpenSSL's store, such as `pkcs11:…`; it may hold a PIN.
+    Uri(Secret),
     /// Bytes in memory.
     Bytes(Secret<Vec<u8>>),
 }
@@ -329,9 +351,22 @@ impl<T> fmt::Debug for Secret<T> {
 
 impl TlsSettings {
     /// Whether the rule for certificates of SkyWalking's key script may speak: it cannot vouch for
-    /// revocation or strictness.
+    /// revocation or strictness, nor for whose code verified a signature.
     pub fn same_name_rule(&self) -> bool {
-        self.same_name_issuer && !self.strict && self.crl.is_none() && self.ocsp == Ocsp::Off
+        self.same_name_issuer
+            && !self.strict
+            && self.crl.is_none()
+            && self.ocsp == Ocsp::Off
+            && !self.fips.is_required()
+    }
+}
+
+// === impl Fips ===
+
+impl Fips {
+    /// Whether FIPS is required.
+    pub fn is_required(&self) -> bool {
+        matches!(self, Self::Required { .. })
     }
 }
 
@@ -375,7 +410,7 @@ impl fmt::Display for Source {
         match self {
             Self::File(path) => path.display().fmt(f),
             // A URI may carry a PIN: only its scheme is shown.
-            Self::Uri(uri) => write!(f, "{}:…", uri.split(':').next().unwrap_or_default()),
+            Self::Uri(uri) => write!(f, "{}:…", uri.expose().split(':').next().unwrap_or_default()),
             Self::Bytes(_) => f.write_str("memory"),
         }
     }

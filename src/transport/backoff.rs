@@ -9,7 +9,8 @@ pub(crate) struct Backoff {
     ceiling: Duration,
 }
 
-const FIRST: Duration = Duration::from_millis(200);
+/// The longest first rest.
+pub(crate) const FIRST: Duration = Duration::from_millis(200);
 /// The longest rest during an outage that may pass soon: whoever comes back is found within it.
 pub(crate) const SHORT: Duration = Duration::from_millis(1500);
 /// The longest rest when an outage has lasted, or when only a human can end it.

@@ -1,6 +1,7 @@
 //! One HTTP/2 connection to one target, driven by a task of its own until it ends.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,8 @@ struct Shared {
     /// Closed when the socket is.
     heard: watch::Receiver<bool>,
     standing: Mutex<Standing>,
+    /// Whether the backend has answered a call.
+    answered: AtomicBool,
 }
 
 /// What the backend makes of our tokens.
@@ -104,6 +107,7 @@ impl Connection {
             end,
             heard,
             standing: Mutex::default(),
+            answered: AtomicBool::new(false),
         });
         // The task must not hold the sender: hyper closes the connection when nobody has one.
         let watched = (target.clone(), shared.clone());
@@ -178,6 +182,7 @@ impl Connection {
         match sender.try_send_request(http::Request::from_parts(head, body)).await {
             Ok(response) => {
                 turn.answered();
+                self.shared.answered.store(true, Relaxed);
                 Ok(response)
             }
             Err(mut error) => Err(match error.take_message() {
@@ -213,6 +218,11 @@ impl Connection {
     /// What cuts it, once nobody else has it, and what tells that it is closed.
     pub(super) fn remains(&self) -> Remains {
         Remains { target: self.target.clone(), shared: self.shared.clone() }
+    }
+
+    /// Whether it has proved its worth: the backend has answered a call on it.
+    pub(super) fn was_of_use(&self) -> bool {
+        self.shared.answered.load(Relaxed)
     }
 
     /// Whether this is the same connection.

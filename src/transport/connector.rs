@@ -13,6 +13,7 @@ use tonic::transport::Endpoint;
 use tower::{Service, ServiceExt};
 
 use super::alpn::AlpnGuard;
+use super::proxy::Proxied;
 use super::resolve::{Names, Resolve};
 use super::stream::Io;
 use super::tcp::Tcp;
@@ -24,7 +25,7 @@ use crate::error::{Code, Error, Result};
 use crate::tls::{Generation, PeerName};
 
 /// The pile of layers, bottom first.
-pub(crate) type Dial = Local<AlpnGuard<Tls<Tcp<Resolve>>>>;
+pub(crate) type Dial = Local<AlpnGuard<Tls<Proxied<Tcp<Resolve>>>>>;
 
 /// Connects to the host and port of a `Uri` by TLS, whatever the scheme says, and insists on HTTP/2.
 ///
@@ -110,6 +111,7 @@ impl Connector {
                 host: bare.to_owned(),
                 port: authority.port_u16().unwrap_or(443),
             },
+            proxy: None,
             protection: Some(Protection { material: self.material.clone(), name }),
             scheme: Scheme::HTTPS,
             authority,

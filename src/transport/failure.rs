@@ -36,15 +36,16 @@ pub(super) fn reach(error: &hyper::Error) -> Reach {
     }
 }
 
-/// Whether only a human can end this failure: TLS that does not fit, or a certificate.
+/// Whether only a human can end this failure: credentials, TLS that does
+/// not fit, or a certificate.
 pub(super) fn needs_a_human(error: &Error) -> bool {
     use Code::*;
     matches!(
         error.code(),
-        PeerNotTls
+        ProxyDenied
+            | PeerNotTls
             | NoCommonProtocol
             | NoCommonCipher
-            | HandshakeRefused
             | ClientCertificateRefused
             | ClientCertificateMissing
             | CertificateUntrusted

@@ -79,8 +79,8 @@ enum Event {
     Time,
 }
 
-/// A connection that held this long counts as healthy: the next failure starts from the shortest
-/// rest again. A backend that accepts and drops connections at once must not be spun on.
+/// A connection that held this long, or carried an answer, counts as healthy: the next failure starts
+/// from the shortest rest again. A backend that accepts and drops connections must not be spun on.
 const HEALTHY: Duration = Duration::from_secs(5);
 
 // === impl Keeper ===
@@ -238,7 +238,7 @@ impl Keeper {
         self.backends.works(at);
         self.backends.stick_to(at);
         let how = match &connection.negotiated {
-            Some(negotiated) => format!("by {} with {}", negotiated.protocol, negotiated.cipher),
+            Some(negotiated) => format!("by {negotiated}"),
             None => "in plaintext".to_owned(),
         };
         let after = match std::mem::take(&mut self.failures) {
@@ -277,7 +277,7 @@ impl Keeper {
     fn ended(&mut self, error: Error) {
         let Some(serving) = self.serving.take() else { return };
         self.backends.hurry();
-        let lasted = serving.since.elapsed() >= HEALTHY;
+        let lasted = serving.since.elapsed() >= HEALTHY || serving.connection.was_of_use();
         let Some(at) = serving.backend else { return };
         if lasted {
             self.backends.is_healthy(at);
@@ -351,9 +351,9 @@ impl Keeper {
         if serving.lookup.is_some_and(|lookup| lookup <= now) {
             serving.lookup = self.upkeep.lookup.map(|period| now + period);
             if let Some(remote) = serving.connection.remote {
-                let target = serving.connection.target.clone();
+                let peer = serving.connection.target.peer();
                 self.work.spawn(async move {
-                    Done::LookedUp { remote, outcome: Resolve.oneshot(target).await }
+                    Done::LookedUp { remote, outcome: Resolve.oneshot(peer).await }
                 });
             }
         }

@@ -96,6 +96,13 @@ impl Transport {
         }
     }
 
+    /// Waits for the next change of what is known of any backend.
+    pub async fn backends_changed(&mut self) {
+        if self.backends.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Puts other targets in force: other material, other backends, or both. Gives their generation.
     ///
     /// From now on connections are made for these targets only. The one in use goes on until the

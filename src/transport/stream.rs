@@ -23,7 +23,7 @@ use tokio_openssl::SslStream;
 use super::census::Present;
 use super::pulse::Pulse;
 use crate::error::Error;
-use crate::tls::{Role, later_failure};
+use crate::tls::{Role, later_failure, session};
 
 /// A connection to a peer, ready for HTTP/2.
 ///
@@ -40,6 +40,8 @@ pub struct Negotiated {
     pub cipher: String,
     /// The group the keys were exchanged in, such as `x25519`; empty without such an exchange.
     pub group: String,
+    /// Whether an earlier session was resumed, so that nothing was verified anew.
+    pub resumed: bool,
     /// The protocol chosen by ALPN; empty when the peer chose none.
     #[serde(skip)]
     pub alpn: Vec<u8>,
@@ -129,6 +131,7 @@ impl Io {
             protocol: ssl.version_str().to_owned(),
             cipher: ssl.current_cipher().map_or("", |cipher| cipher.name()).to_owned(),
             group: ossl_ext::negotiated_group(ssl).unwrap_or_default(),
+            resumed: ssl.session_reused(),
             alpn: ssl.selected_alpn_protocol().unwrap_or_default().to_vec(),
         })
     }
@@ -203,6 +206,16 @@ impl rt::Write for Io {
     }
 }
 
+// === impl Negotiated ===
+
+/// For the log: `TLSv1.3 with TLS_AES_256_GCM_SHA384, session resumed`.
+impl fmt::Display for Negotiated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} with {}", self.protocol, self.cipher)?;
+        if self.resumed { f.write_str(", session resumed") } else { Ok(()) }
+    }
+}
+
 // === impl Listening ===
 
 impl AsyncRead for Listening {
@@ -225,6 +238,13 @@ impl AsyncRead for Listening {
             if !*self.heard.borrow() {
                 self.heard.send_replace(true);
             }
+        } else if let (Stream::Tls(protected), Poll::Ready(_)) = (&self.stream, &result)
+            && !*self.heard.borrow()
+            && protected.stream.ssl().session_reused()
+        {
+            // The peer was done with us before its first word. That may be due to what the session
+            // says of us, so the next handshake is a full one.
+            session::forget(protected.stream.ssl());
         }
         result
     }

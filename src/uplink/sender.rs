@@ -366,6 +366,8 @@ async fn verdict(response: http::Response<Incoming>) -> Verdict {
 fn longest_rest(error: &Error) -> Duration {
     match error.code() {
         Code::BackendBusy | Code::BackendDenies => backoff::LONG,
+        // The transport takes its own time to heal the link, and `ready` waits for it.
+        Code::ConnectionLost | Code::Http2Failed | Code::BackendSilent => backoff::FIRST,
         _ => backoff::SHORT,
     }
 }

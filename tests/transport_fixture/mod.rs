@@ -59,6 +59,16 @@ pub async fn keep_alive(transport: &Transport) -> Result<(), tonic::Status> {
     client.keep_alive(InstancePingPkg::default()).await.map(|_| ())
 }
 
+/// Calls until a call is answered.
+pub async fn served(transport: &Transport) {
+    within(async {
+        while transport.ready().await.is_err() || keep_alive(transport).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 pub async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.unwrap()
 }
@@ -66,16 +76,19 @@ pub async fn within<T>(future: impl Future<Output = T>) -> T {
 /// Waits for a state.
 pub async fn until(transport: &Transport, wanted: impl Fn(&State) -> bool) -> State {
     let mut transport = transport.clone();
-    within(async {
+    let mut seen = Vec::new();
+    let met = tokio::time::timeout(DEADLINE, async {
         loop {
             let state = transport.state();
             if wanted(&state) {
                 return state;
             }
+            seen.push(format!("{state:?}"));
             transport.changed().await;
         }
     })
-    .await
+    .await;
+    met.unwrap_or_else(|_| panic!("the states were {seen:#?}"))
 }
 
 /// Waits until the collector's counts are as wanted.
