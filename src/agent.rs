@@ -308,12 +308,6 @@ impl Agent {
         self.0.live.as_ref().map(|live| &live.uplink)
     }
 
-    /// Where calls are made; `None` with `agent.enable=false`, and after a shutdown.
-    pub fn transport(&self) -> Option<Transport> {
-        let works = self.0.live.as_ref()?.works();
-        works.engine.as_ref().map(|engine| engine.transport().clone())
-    }
-
     /// Watches a key of the dynamic configuration from now on; see [`Host::watch`].
     pub fn watch(
         &self,

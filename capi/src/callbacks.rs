@@ -5,8 +5,9 @@ use std::ffi::{CString, c_char, c_int, c_void};
 use std::ptr;
 use std::sync::{Arc, Mutex};
 
+use skytls::agent::Link;
 use skytls::protocol::v3::Command;
-use skytls::transport::{State, Transport};
+use skytls::transport::State;
 
 use crate::error::skytls_error;
 use crate::ffi::c_string;
@@ -110,10 +111,10 @@ impl StateCallback {
     }
 
     /// Tells the host of every change of the link, on the engine's thread.
-    pub(crate) async fn watch(self, mut transport: Transport, callbacks: Callbacks) {
+    pub(crate) async fn watch(self, mut link: Link, callbacks: Callbacks) {
         let mut last = None;
         loop {
-            let state = transport.state();
+            let state = link.state();
             if matches!(state, State::Stopped) {
                 // Whoever has stopped it knows.
                 return;
@@ -126,7 +127,7 @@ impl StateCallback {
                 // SAFETY: the host's own function with the data it gave for it; the error outlives it.
                 Gates::pass(&callbacks.0.state, || unsafe { function(userdata, number, why) });
             }
-            transport.changed().await;
+            link.changed().await;
         }
     }
 }

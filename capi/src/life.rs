@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use skytls::Agent;
-use skytls::agent::{Encoded, Record};
+use skytls::agent::{Encoded, Link, Record};
 use skytls::error::{Code, Error, Result};
 use skytls::protocol::frame::MAX_MESSAGE;
 use skytls::trace::Segment;
-use skytls::transport::Transport;
 use skytls::uplink::Uplink;
 
 use crate::callbacks::Callbacks;
@@ -39,7 +38,7 @@ pub(crate) struct Running {
     id: u64,
     agent: Agent,
     pub(crate) uplink: Uplink,
-    pub(crate) transport: Transport,
+    pub(crate) link: Link,
     callbacks: Callbacks,
 }
 
@@ -191,19 +190,19 @@ impl Running {
         // The instance was announced by the process that has made the agent.
         let host = plan.host(&callbacks, parent.is_null());
         let agent = without_signals(|| Agent::start_for(&plan.settings, host))?;
-        let (Some(handle), Some(uplink), Some(transport)) =
-            (agent.handle().cloned(), agent.uplink().cloned(), agent.transport())
+        let (Some(handle), Some(uplink), Some(link)) =
+            (agent.handle().cloned(), agent.uplink().cloned(), agent.link())
         else {
             return Err(Error::new(Code::Bug).found("an agent without an engine"));
         };
         if let Some(state) = plan.on_state {
-            handle.spawn(state.watch(transport.clone(), callbacks.clone()));
+            handle.spawn(state.watch(link.clone(), callbacks.clone()));
         }
         let id = fork::next_id();
         let exit_limit = plan.exit_limit;
         registry.add(Worker { id, handle, uplink: uplink.clone(), exit_limit });
         twins::warn_once();
-        Ok(Self { id, agent, uplink, transport, callbacks })
+        Ok(Self { id, agent, uplink, link, callbacks })
     }
 
     /// Accepts an encoded record.

@@ -115,7 +115,7 @@ impl skytls_status {
         // SAFETY: integers and arrays of them, for which all zeroes is a value.
         let mut status: Self = unsafe { mem::zeroed() };
         let running = life.peek();
-        let link = running.map(|running| running.transport.state());
+        let link = running.map(|running| running.link.state());
         let failure = life.failure();
         status.state = match life.phase() {
             Phase::Stopped => SKYTLS_STATE_STOPPED,
