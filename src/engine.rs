@@ -32,6 +32,9 @@ pub enum Purpose {
     Relay,
 }
 
+/// How long a stop waits for the threads to end.
+const FAREWELL: Duration = Duration::from_millis(250);
+
 // === impl Engine ===
 
 impl Engine {
@@ -84,13 +87,16 @@ impl Engine {
     /// and so lost. Blocks; must not be called from a task of this engine.
     pub fn stop(mut self, limit: Duration) -> u64 {
         let left = match &self.runtime {
-            Some(runtime) => runtime.block_on(self.uplink.flush(limit)),
-            None => 0,
+            // Entering a runtime needs thread-local data, which is gone in handlers of `atexit`.
+            Some(runtime) if !limit.is_zero() => runtime.block_on(self.uplink.flush(limit)),
+            _ => self.uplink.books().total.pending,
         };
         let left = if left == 0 { 0 } else { self.uplink.abandon() };
         self.transport.stop();
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // A thread that is still at work when the process exits would use an OpenSSL that is being
+            // taken down. Only a name that is being looked up makes this last.
+            runtime.shutdown_timeout(FAREWELL);
         }
         left
     }
