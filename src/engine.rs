@@ -22,6 +22,9 @@ pub struct Engine {
     generation: Option<Generation>,
 }
 
+/// How long the spool may take at the end to write what is in memory.
+const SPOOL_LIMIT: Duration = Duration::from_secs(5);
+
 /// What an engine works for; decides its defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -52,7 +55,11 @@ impl Engine {
         let runtime = runtime(purpose)?;
         let _entered = runtime.enter();
         let transport = Transport::start(targets);
-        let uplink = Uplink::new(uplink_settings(settings, purpose), transport.clone());
+        let limits = uplink_settings(settings, purpose);
+        let uplink = match &settings.spool {
+            Some(spool) => Uplink::with_spool(limits, spool, transport.clone())?,
+            None => Uplink::new(limits, transport.clone()),
+        };
         drop(_entered);
         Ok(Self { runtime: Some(runtime), transport, uplink, generation })
     }
@@ -78,14 +85,14 @@ impl Engine {
     }
 
     /// Delivers what is pending, at most for `limit`, then stops; says how many records were left
-    /// and so lost. Blocks; must not be called from a task of this engine.
+    /// and so lost: what is in the spool is not. Blocks; must not be called from a task of this
+    /// engine.
     pub fn stop(mut self, limit: Duration) -> u64 {
-        let left = match &self.runtime {
-            Some(runtime) => runtime.block_on(self.uplink.flush(limit)),
-            None => 0,
-        };
-        let left = if left == 0 { 0 } else { self.uplink.abandon() };
+        if let Some(runtime) = &self.runtime {
+            runtime.block_on(self.uplink.flush(limit));
+        }
         self.transport.stop();
+        let left = self.uplink.abandon(limit.max(SPOOL_LIMIT));
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

@@ -146,6 +146,8 @@ catalogue! {
         "turn TLS on, or accept the risk with agent.allow_plaintext_token=true";
     BadServerName = 124, Settings, Settings, "the server name cannot be verified",
         "set agent.ssl_server_name to the DNS name or IP address in the backend's certificate";
+    AckWithoutSpool = 128, Settings, Settings, "records shall be answered for once they are on disk, but there is no spool",
+        "set spool.path, or relay.ack to queued or delivered";
 
     // 2xx: files of certificates and keys
     FileMissing = 201, Material, Files, "the file does not exist",
@@ -188,6 +190,10 @@ catalogue! {
         "choose another folder, or remove the files that are in the way";
     BadHostName = 221, Settings, Files, "the name cannot stand in a certificate",
         "give a DNS name or an IP address without port and scheme";
+    SpoolUnusable = 222, Machine, Files, "the spool folder cannot be used",
+        "give the user that runs skytls a folder of its own in spool.path, or correct its permissions";
+    SpoolNewer = 223, Machine, Files, "the spool was written by a later version",
+        "run that version until the spool is empty, or name another spool.path; nothing in it was changed";
 
     // 3xx: OpenSSL
     OpenSslFailed = 301, Machine, OpenSsl, "OpenSSL cannot be set up",
@@ -292,6 +298,14 @@ catalogue! {
         "none: records are not accepted after a stop";
     RecordsLost = 803, Loss, Uplink, "records did not arrive",
         "see the counters and the log for the reason";
+    NotDelivered = 804, Loss, Uplink, "records that were waited for did not arrive",
+        "see the log for the reason; the books count them by it";
+    SpoolFull = 805, Machine, Uplink, "the spool is full",
+        "find out why the backend does not take records, or raise spool.max_bytes";
+    SpoolFailing = 806, Machine, Uplink, "the spool cannot be written",
+        "make room on the disk; until then a crash loses what is in memory";
+    SpoolDamaged = 807, Machine, Uplink, "a file of the spool is damaged",
+        "none: what was whole is sent; after a crash or a loss of power the end of a file is often cut off";
 
     // 9xx: the command line and skytls itself
     Usage = 901, Usage, Usage, "the command line is wrong",
