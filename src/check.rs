@@ -2,12 +2,14 @@
 //! report.
 //!
 //! It prints nothing and heals nothing. It goes the way an agent goes, by the same layers, once: each
-//! backend gets one connection, and at its end one call that leaves no trace.
+//! backend gets one connection, and at its end one call that leaves no trace. Where all was well, one
+//! handshake more shows whether the session is resumed.
 
 mod certificates;
 mod explain;
 mod files;
 mod probe;
+mod session;
 mod settings;
 mod trust;
 mod wire;
@@ -56,6 +58,8 @@ pub(crate) struct TlsReport {
     pub(crate) chain: Vec<CertificateInfo>,
     /// The CAs whose client certificates the backend says it accepts.
     pub(crate) client_ca_names: Vec<String>,
+    /// Whether a second connection resumed the session; `None` when that could not be tried.
+    pub(crate) resumed: Option<bool>,
     /// Whether the client certificate was asked for and shown.
     identity_shown: bool,
 }

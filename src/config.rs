@@ -7,6 +7,7 @@ mod assemble;
 mod backend;
 mod effective;
 mod environment;
+mod fips;
 mod idn;
 mod keys;
 mod layers;
@@ -15,10 +16,12 @@ mod mode;
 mod paths;
 mod placeholder;
 mod properties;
+mod proxy;
 mod reference;
 mod settings;
 #[cfg(test)]
 mod testing;
+mod token;
 mod trust;
 mod value;
 
@@ -26,6 +29,7 @@ pub(crate) use backend::reached;
 pub use effective::{Effective, Entry, MASK, Origin, Unused, Warning, WarningKind};
 pub use keys::{Family, Key, Status};
 pub use load::{Loaded, Loader};
+pub use proxy::Proxy;
 pub use reference::reference;
 pub use settings::*;
 pub use value::Kind;

@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use crate::config::{OnFull, Settings};
 use crate::error::{Code, Error, Result};
 use crate::tls::Generation;
-use crate::transport::{Transport, targets};
+use crate::transport::{Transport, Upkeep, targets};
 use crate::uplink::{Uplink, UplinkSettings};
 
 /// A running engine.
@@ -21,9 +21,6 @@ pub struct Engine {
     uplink: Uplink,
     generation: Option<Generation>,
 }
-
-/// How long the spool may take at the end to write what is in memory.
-const SPOOL_LIMIT: Duration = Duration::from_secs(5);
 
 /// What an engine works for; decides its defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +51,7 @@ impl Engine {
         let targets = targets(&settings.link, &settings.tls, generation.as_ref())?;
         let runtime = runtime(purpose)?;
         let _entered = runtime.enter();
-        let transport = Transport::start(targets);
+        let transport = Transport::with(targets, Upkeep::from(&settings.link));
         let limits = uplink_settings(settings, purpose);
         let uplink = match &settings.spool {
             Some(spool) => Uplink::with_spool(limits, spool, transport.clone())?,
@@ -92,7 +89,7 @@ impl Engine {
             runtime.block_on(self.uplink.flush(limit));
         }
         self.transport.stop();
-        let left = self.uplink.abandon(limit.max(SPOOL_LIMIT));
+        let left = self.uplink.abandon();
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

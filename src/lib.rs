@@ -1,21 +1,22 @@
 //! SkyWalking telemetry over the system's own OpenSSL.
 //!
-//! Three ways to use one engine: as a connector for any tonic client ([`Connector`]), as an agent's
-//! whole transport ([`engine::Engine`]), and as the relay of the `skytls` binary ([`relay::Relay`]).
+//! Three ways to use it: as an agent for a Rust program ([`Agent`]), as a connector for any tonic client
+//! ([`Connector`]), and as the relay of the `skytls` binary ([`relay::Relay`]). Agent and relay rest on
+//! one [`engine::Engine`].
 //!
 //! # The rooms
 //!
 //! ```text
-//!  Rust host ──┐
+//!  agent ──────┐
 //!  relay ──────┴─► uplink ──► transport ──► HTTP/2 over OpenSSL ──► backends
 //!                     │           ▲     ▲
 //!                   memory        │     └─ tls: material, trust, policy
 //!                                 └─ config: agent.config + environment
 //! ```
 //!
-//! Each module is a room; imports go one way only: [`relay`] and [`server`] → [`engine`] →
-//! [`uplink`] → [`transport`] → [`tls`] → [`config`]. [`protocol`], [`pki`] and [`error`] know
-//! none of them. A record goes the other way round the picture once: accepted by a
+//! Each module is a room; imports go one way only: [`relay`], [`agent`] and [`server`] → [`engine`]
+//! → [`uplink`] → [`transport`] → [`tls`] → [`config`]. [`protocol`], [`trace`], [`pki`] and [`error`]
+//! know none of them. A record goes the other way round the picture once: accepted by a
 //! [`uplink::Reporter`], queued in a lane, laid out by a stream's body, sent by the transport,
 //! acknowledged in the books.
 //!
@@ -41,6 +42,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod agent;
 mod check;
 #[doc(hidden)]
 pub mod cli;
@@ -52,8 +54,10 @@ pub mod protocol;
 pub mod relay;
 pub mod server;
 pub mod tls;
+pub mod trace;
 pub mod transport;
 pub mod uplink;
 
+pub use agent::Agent;
 pub use error::{Error, Result};
 pub use transport::Connector;

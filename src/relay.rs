@@ -27,7 +27,7 @@ use tokio::time::timeout;
 
 use crate::config::{Backend, ListenerTls, RelayAck, Settings, reached};
 use crate::error::{Code, Error, Result};
-use crate::tls::{Acceptor, ListenerNames, Names, judge_policy};
+use crate::tls::{Acceptor, ListenerNames, Names, Realm, judge_policy};
 use crate::transport::Transport;
 use crate::uplink::Uplink;
 
@@ -142,7 +142,8 @@ fn acceptor(settings: &Settings, tls: &ListenerTls) -> Result<Acceptor> {
             log::warn!("{warning}");
         }
     }
-    let acceptor = Acceptor::load(&tls.identity, tls.client_ca.as_ref(), &NAMES)?;
+    let acceptor =
+        Acceptor::load(&tls.identity, tls.client_ca.as_ref(), &NAMES, &Realm::of(&settings.tls)?)?;
     let description = acceptor.description();
     for warning in &description.warnings {
         log::warn!("{warning}");

@@ -1,7 +1,8 @@
 //! The collector: a stand-in for the SkyWalking backend, for demos and for tests of agents.
 //!
 //! It takes in every method of the protocol, counts, answers as OAP does, and misbehaves to order. It
-//! does not store or decode anything: whoever wants to see the messages sets an [`Observer`].
+//! does not store or decode anything: whoever wants to see the messages sets an [`Observer`], and whoever
+//! wants to send commands a [`Responder`].
 
 mod answer;
 mod call;
@@ -15,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -42,6 +44,8 @@ pub struct CollectorSettings {
     pub faults: Vec<Fault>,
     /// Sees every message.
     pub observer: Option<Observer>,
+    /// Gives unary calls an answer with content.
+    pub responder: Option<Responder>,
     /// How many bytes of one call may be on the way unread.
     pub stream_window: u32,
     /// How many bytes of one connection may be on the way unread.
@@ -61,6 +65,9 @@ pub struct CollectorTls {
 /// Called for every message once it is counted, on the task that serves the call: while it runs, the
 /// call waits.
 pub type Observer = Arc<dyn Fn(&CallInfo, &Message) + Send + Sync>;
+
+/// Asked for every unary call that is answered with OK: the encoded answer, or `None` for an empty one.
+pub type Responder = Arc<dyn Fn(&CallInfo, &Message) -> Option<Bytes> + Send + Sync>;
 
 /// What is known about the call that a message came in.
 #[derive(Debug)]
@@ -93,6 +100,7 @@ pub struct Collector {
 struct Shared {
     authentication: Option<Secret>,
     observer: Option<Observer>,
+    responder: Option<Responder>,
     orders: Orders,
     books: Books,
     stream_window: u32,
@@ -133,6 +141,7 @@ impl Collector {
         let shared = Arc::new(Shared {
             authentication: settings.authentication,
             observer: settings.observer,
+            responder: settings.responder,
             orders: Orders::new(settings.faults),
             books: Books::default(),
             stream_window: settings.stream_window,
@@ -209,6 +218,7 @@ impl Default for CollectorSettings {
             authentication: None,
             faults: Vec::new(),
             observer: None,
+            responder: None,
             stream_window: 1 << 20,
             connection_window: 4 << 20,
         }
@@ -223,6 +233,7 @@ impl fmt::Debug for CollectorSettings {
             .field("authentication", &self.authentication)
             .field("faults", &self.faults)
             .field("observer", &self.observer.as_ref().map(|_| "…"))
+            .field("responder", &self.responder.as_ref().map(|_| "…"))
             .field("stream_window", &self.stream_window)
             .field("connection_window", &self.connection_window)
             .finish()

@@ -15,6 +15,8 @@ mod certificates;
 mod contents;
 mod context;
 mod diagnose;
+mod fips;
+mod fips_policy;
 mod folder;
 mod identity;
 mod key;
@@ -23,10 +25,15 @@ pub(crate) mod name;
 mod openssl_cnf;
 mod order;
 mod policy;
+mod preflight;
+mod provider;
 mod read;
+mod realm;
 mod revocation;
+pub(crate) mod session;
 mod staple;
 mod verify;
+mod witness;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -42,24 +49,30 @@ use crate::error::{Code, Error, Result};
 use certificates::Purpose;
 
 pub use diagnose::{Role, handshake_failure, later_failure};
+pub use fips::FipsInfo;
 pub use identity::Identity;
 pub use library::Library;
 pub use name::PeerName;
 pub use revocation::CrlInfo;
-pub use verify::{Verifier, Witness};
+pub use verify::Verifier;
+pub use witness::Witness;
 
 pub(crate) use acceptor::{Acceptor, ListenerNames, agreed_to_h2, client_failure, client_subject};
 pub(crate) use context::ALPN_H2;
 pub(crate) use identity::Names;
 pub(crate) use openssl_cnf::establish;
+pub(crate) use realm::Realm;
 
 use openssl_cnf::OpensslCnf;
+use session::Sessions;
 
 /// One generation of TLS material, ready to make connections with.
 #[derive(Clone)]
 pub struct Generation {
     connector: SslConnector,
     verifier: Verifier,
+    sessions: Sessions,
+    realm: Realm,
     description: Description,
 }
 
@@ -79,6 +92,8 @@ pub struct Description {
     pub crl_source: Option<String>,
     /// The revocation lists.
     pub crls: Vec<CrlInfo>,
+    /// The FIPS provider that does the work, and the proof, if FIPS is required.
+    pub fips: Option<FipsInfo>,
     /// What is worth a warning: expired certificates, a repaired order.
     pub warnings: Vec<String>,
 }
@@ -114,11 +129,13 @@ impl Generation {
     pub fn load(settings: &TlsSettings) -> Result<Self> {
         // First of all: an OpenSSL without the policy it should have must not be used.
         let warnings = OpensslCnf::in_force().judge()?;
-        let mut description = Description { warnings, ..Description::default() };
+        let realm = Realm::of(settings)?;
+        let fips = realm.fips().cloned();
+        let mut description = Description { warnings, fips, ..Description::default() };
         let anchors = match settings.ca.as_ref().filter(|_| settings.trust.has_ca()) {
             Some(source) => {
                 let key = "agent.ssl_trusted_ca_path";
-                let anchors = certificates::load(source, key, Purpose::Anchors)?;
+                let anchors = certificates::load(source, key, Purpose::Anchors, &realm)?;
                 description.ca_source = Some(source.to_string());
                 description.note_anchors(&anchors);
                 anchors
@@ -127,7 +144,7 @@ impl Generation {
         };
         let lists = match &settings.crl {
             Some(source) => {
-                let revocation::Lists { lists, warnings } = revocation::load(source)?;
+                let revocation::Lists { lists, warnings } = revocation::load(source, &realm)?;
                 description.crl_source = Some(source.to_string());
                 description.crls = lists.iter().map(|list| CrlInfo::of(list)).collect();
                 description.warnings.extend(warnings);
@@ -137,7 +154,7 @@ impl Generation {
         };
         let identity = match &settings.identity {
             Some(source) => {
-                let identity = identity::load(source, &identity::AGENT)?;
+                let identity = identity::load(source, &identity::AGENT, &realm)?;
                 description.identity_source = Some(source.chain.to_string());
                 description.note_identity(&identity);
                 Some(identity)
@@ -152,8 +169,9 @@ impl Generation {
             anchors: &anchors,
             identity: identity.as_ref(),
             verifier: &verifier,
+            realm: &realm,
         })?;
-        Ok(Self { connector, verifier, description })
+        Ok(Self { connector, verifier, sessions: Sessions::default(), realm, description })
     }
 
     /// The connector: cheap to clone, keeps the system's policy in force.
@@ -164,6 +182,16 @@ impl Generation {
     /// The rule for certificates, to be put on single connections with a witness.
     pub fn verifier(&self) -> &Verifier {
         &self.verifier
+    }
+
+    /// What peers have given to resume; it ends with this generation.
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Where OpenSSL works for it.
+    pub(crate) fn realm(&self) -> &Realm {
+        &self.realm
     }
 
     /// What this generation was made of.
@@ -251,9 +279,10 @@ fn to_now(time: &Asn1TimeRef) -> Option<Ordering> {
     time.compare(&now).ok()
 }
 
-/// Whether a notAfter has passed. One that cannot be read counts as passed.
+/// Whether a notAfter has passed; its own second has, as OpenSSL counts (`X509_cmp_time(3)`). One that
+/// cannot be read counts as passed.
 fn is_over(not_after: &Asn1TimeRef) -> bool {
-    to_now(not_after).is_none_or(Ordering::is_lt)
+    to_now(not_after).is_none_or(Ordering::is_le)
 }
 
 /// Whether a notBefore is still to come. One that cannot be read counts as to come.
@@ -269,6 +298,13 @@ fn days_until(time: &Asn1TimeRef) -> i64 {
         Ok(diff) => i64::from(diff.days),
         Err(_) => 0,
     }
+}
+
+/// Seconds since 1970; `None` for a time that cannot be read.
+fn unix_seconds(time: &Asn1TimeRef) -> Option<i64> {
+    const DAY: i64 = 86_400;
+    let diff = Asn1Time::from_unix(0).ok()?.diff(time).ok()?;
+    Some(i64::from(diff.days) * DAY + i64::from(diff.secs))
 }
 
 /// Refuses an OpenSSL without the policy it should have, and says what else is odd about its

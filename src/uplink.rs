@@ -115,6 +115,9 @@ struct Shared {
 
 const STREAMS: usize = 100;
 
+/// How long the spool may take at the end to write what is in memory.
+const SPOOL_LIMIT: Duration = Duration::from_secs(5);
+
 // === impl UplinkSettings ===
 
 impl UplinkSettings {
@@ -234,10 +237,10 @@ impl Uplink {
     }
 
     /// Gives up on everything that is still queued; it is counted as dropped, unless it is in the
-    /// spool: that is written first, for at most `limit`. Blocks; says how many records are lost.
-    pub fn abandon(&self, limit: Duration) -> u64 {
+    /// spool: that is written first, which may block for a moment. Says how many records are lost.
+    pub fn abandon(&self) -> u64 {
         if let Some(spool) = &self.0.spool {
-            spool.stop(limit);
+            spool.stop(SPOOL_LIMIT);
         }
         self.0.ledger.abandon()
     }

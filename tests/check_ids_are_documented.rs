@@ -6,13 +6,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-const CATEGORIES: [&str; 12] = [
+const CATEGORIES: [&str; 13] = [
     "settings",
     "files",
     "openssl",
     "dns",
     "tcp",
     "unix",
+    "proxy",
     "tls",
     "certificate",
     "alpn",

@@ -54,6 +54,7 @@ fn all_is_well_and_leaves_no_trace() {
     for id in ["http2.greeting", "grpc.answer", "oap.token", "oap.segments", "tls.client_ca_list"] {
         assert_eq!(report.mark(id), "ok");
     }
+    assert!(report.finished.stdout.contains("a second handshake was a short one"));
     let counts = collector.counts();
     assert_eq!((counts.received, counts.calls, counts.calls_ok), (0, 1, 1), "{counts:?}");
     let output = format!("{}{}", report.finished.stdout, report.finished.stderr);
@@ -253,13 +254,15 @@ fn json_is_one_document_of_the_shape_promised() {
             "verify_text",
             "matched_name",
             "chain",
-            "client_ca_names"
+            "client_ca_names",
+            "resumed"
         ]
     );
     assert_eq!((&tls["protocol"], &tls["alpn"]), (&"TLSv1.3".into(), &"h2".into()));
     assert_eq!((&tls["verify_code"], &tls["matched_name"]), (&0.into(), &"localhost".into()));
     assert!(tls["group"].is_string(), "{tls}");
     assert_eq!(tls["client_ca_names"][0], "CN=test root");
+    assert_eq!(tls["resumed"], true);
     let leaf = &tls["chain"][0];
     assert_eq!(keys(leaf), ["subject", "issuer", "not_after", "serial", "days_left"]);
     assert_eq!(leaf["issuer"], "CN=test root");
@@ -270,6 +273,7 @@ fn json_is_one_document_of_the_shape_promised() {
     let document = json(&report(&stranger, stranger.check(address(&collector)).arg("--json")));
     let tls = &document["backends"][0]["tls"];
     assert_eq!((&document["exit"], &tls["protocol"]), (&4.into(), &Value::Null));
+    assert_eq!(tls["resumed"], Value::Null);
     assert_eq!(tls["chain"][0]["subject"], "CN=localhost");
     assert!(tls["verify_code"].as_i64().unwrap() > 0, "{tls}");
 }

@@ -126,6 +126,11 @@ fn the_relay_is_not_its_own_backend() {
         assert!(load(&line, false).is_ok());
     }
     assert!(load("collector.backend_service=127.0.0.1:11801", true).is_ok());
+    // As seen from a proxy on another machine it is another address.
+    let line =
+        "agent.force_tls=true\ncollector.backend_service=localhost:11800\ncollector.proxy=http://";
+    assert!(load(&format!("{line}proxy:3128"), true).is_ok());
+    assert_eq!(fails(&format!("{line}127.0.0.1:3128")).code(), Code::BackendIsListener);
 }
 
 #[test]

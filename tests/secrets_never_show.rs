@@ -28,12 +28,15 @@ use support::folder::Folder;
 use support::keys::{self, PASSPHRASE};
 use support::pki::{self, Set};
 use support::process::{Finished, Skytls};
+use support::proxy::Proxy;
 use tokio::runtime::Runtime;
 
 const TOKEN: &str = "t0ken-of-nobody";
 /// A local agent's own.
 const FOREIGN_TOKEN: &str = "f0reign-token";
 const WRONG: &str = "battery staple";
+/// The password for the proxy.
+const PROXY: &str = "l3t-me-through";
 
 /// Files of a client whose key is encrypted, and what must not show of them.
 struct Bed {
@@ -50,19 +53,20 @@ fn settings_show_no_secret() {
     assert_eq!(loaded.settings.agent.authentication.as_ref().unwrap().expose(), TOKEN);
     let passphrase = loaded.settings.tls.identity.as_ref().unwrap().passphrase.as_ref().unwrap();
     assert_eq!(passphrase.expose(), PASSPHRASE);
+    let proxy = loaded.settings.link.proxy.as_ref().unwrap();
+    assert_eq!(proxy.credentials.as_ref().unwrap().expose(), &format!("agent:{PROXY}"));
 
     let mut text = String::new();
     show(&mut text, &loaded);
     show(&mut text, &loaded.settings);
     show(&mut text, &loaded.effective);
     show(&mut text, &loaded.settings.agent.authentication);
-    for source in [Source::Bytes(Secret::new(bed.key())), Source::Uri("pkcs11:?pin=s3cret".into())]
-    {
+    for source in [
+        Source::Bytes(Secret::new(bed.key())),
+        Source::Uri(Secret::new(String::from("pkcs11:?pin=s3cret"))),
+    ] {
         let _ = write!(text, "{source}");
-        // The URI as it is written is nobody's but the programmer's; bytes may be a key.
-        if matches!(source, Source::Bytes(_)) {
-            show(&mut text, &source);
-        }
+        show(&mut text, &source);
     }
     assert!(text.contains(MASK), "{text}");
     bed.assert_absent(&text);
@@ -212,6 +216,7 @@ fn the_most_talkative_log_shows_no_secret() {
         .arg(bed.folder.config())
         .arg("--set")
         .arg(format!("collector.backend_service=localhost:{}", collector.address().port()))
+        .arg("--set=collector.proxy=")
         .env("SW_AGENT_AUTHENTICATION", TOKEN)
         .env("RUST_LOG", "trace")
         .start();
@@ -234,6 +239,52 @@ fn the_most_talkative_log_shows_no_secret() {
     let finished = skytls.finish();
     assert!(finished.stderr.contains("connected to localhost"), "{}", finished.stderr);
     bed.assert_absent(&all(&finished));
+}
+
+/// Along a way that needs every secret there is, and along those that end at one of them.
+#[test]
+fn check_shows_no_secret() {
+    let bed = Bed::new();
+    let (_, mut settings) = bed.collector();
+    settings.tls = Some(bed.collector_tls());
+    let runtime = Runtime::new().unwrap();
+    let collector = runtime.block_on(Collector::start(settings)).unwrap();
+    let backend = format!("localhost:{}", collector.address().port());
+    let proxy = Proxy::demanding(&format!("agent:{PROXY}"), &backend, collector.address());
+    let pair = |key: &str, value: &str| format!("{key}={value}");
+    let url = |user: &str| pair("collector.proxy", &proxy.url_as(user));
+    let well = [pair("collector.backend_service", &backend), url(&format!("agent:{PROXY}"))];
+    for (spoilt, code, says) in [
+        (None, 0, "an empty stream was acknowledged"),
+        (Some(url("agent:s3cret")), 3, "SKT-407"),
+        (Some(url("agent:s3cret%")), 2, "SKT-125"),
+        (
+            Some(pair("collector.proxy", &format!("https://agent:{PROXY}@localhost:1"))),
+            2,
+            "SKT-125",
+        ),
+        (Some(pair("agent.authentication", FOREIGN_TOKEN)), 5, "PermissionDenied"),
+        (Some(pair("agent.authentication", "s3cr\u{e9}t s3cret")), 2, "SKT-110"),
+        (Some(pair("agent.ssl_key_passphrase", WRONG)), 2, "SKT-210"),
+        (Some(pair("agent.ssl_key_passphrase", "")), 2, "SKT-209"),
+        // Files exchanged.
+        (Some(pair("agent.ssl_trusted_ca_path", "tls/client.pem")), 2, "SKT-207"),
+        (Some(pair("agent.ssl_cert_chain_path", "tls/client.pem")), 2, "SKT-207"),
+    ] {
+        for json in [&[][..], &["--json"]] {
+            let mut check = Skytls::new(["check", "-vvv", "--config"]).arg(bed.folder.config());
+            for set in well.iter().chain(&spoilt) {
+                check = check.arg("--set").arg(set);
+            }
+            let check = json.iter().fold(check, |check, argument| check.arg(argument));
+            let finished = check.env("RUST_LOG", "trace").run().expect_code(code);
+            assert!(finished.stdout.contains(says), "{says}: {}", finished.stdout);
+            bed.assert_absent(&all(&finished));
+        }
+    }
+    // They were all on their way.
+    assert!(proxy.requests().iter().any(|head| head.contains("Proxy-Authorization: Basic ")));
+    assert_eq!(collector.counts().calls_ok, 2, "{:?}", collector.counts());
 }
 
 async fn report(address: SocketAddr, metadata: &[(&'static str, &str)]) {
@@ -267,9 +318,10 @@ impl Bed {
         let key = PKey::private_key_from_pem_passphrase(set.client_key.as_bytes(), b"").unwrap();
         let encrypted = keys::encrypted_pkcs8_pem(&key);
         let mut secrets =
-            [TOKEN, FOREIGN_TOKEN, PASSPHRASE, WRONG, "s3cret"].map(str::to_owned).to_vec();
+            [TOKEN, FOREIGN_TOKEN, PASSPHRASE, WRONG, PROXY, "s3cret"].map(str::to_owned).to_vec();
         secrets.extend(key_lines(&set.client_key));
         secrets.extend(key_lines(&String::from_utf8_lossy(&encrypted)));
+        secrets.push(openssl::base64::encode_block(format!("agent:{PROXY}").as_bytes()));
         // As `Debug` shows bytes.
         secrets.push(listed(&encrypted));
         secrets.push(listed(set.client_key.as_bytes()));
@@ -279,6 +331,7 @@ impl Bed {
             "relay.listen=127.0.0.1:0\n\
              relay.drain_timeout=0\n\
              collector.backend_service=localhost:1\n\
+             collector.proxy=http://agent:{PROXY}@localhost:1\n\
              agent.ssl_trusted_ca_path=tls/ca.crt\n\
              agent.ssl_cert_chain_path=tls/client.crt\n\
              agent.ssl_key_path=tls/client.pem\n\

@@ -107,7 +107,9 @@ fn resting(agent: &Agent, host: &str, server: &Server) -> Error {
     let rest = async {
         loop {
             match transport.state() {
-                State::Resting { reason, .. } => return reason,
+                State::Resting { reason, .. } | State::Misconfigured { reason, .. } => {
+                    return reason;
+                }
                 State::Ready(ready) => panic!("{ready:?}"),
                 _ => transport.changed().await,
             }

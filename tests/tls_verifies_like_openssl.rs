@@ -1,363 +1,264 @@
 //! A server's chain is judged as `openssl s_client -verify_return_error -verify_hostname NAME -partial_chain
-//! -CAfile FILE` judges it, but for the differences that are documented.
+//! -CAfile FILE` judges it on the same server, by verdict and by error number, but for the differences that
+//! `docs/verification.md` lists. The table is in `tests/oracle/`.
+//!
+//! `ORACLE_OPENSSL=/path/to/openssl` names another judge than the machine's command.
 
+mod oracle;
 mod support;
 mod tls_client;
 
-use openssl::hash::MessageDigest;
-use skytls::error::{Chain, Code, Fact};
-use skytls::pki::{Authority, Identity, Leaf, Profile, Validity};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex};
+use std::thread;
+
+use oracle::{Case, Demand, Verdict, cases};
+use skytls::config::Loader;
+use skytls::error::{Chain, Error};
+use skytls::tls::Generation;
+use skytls::transport::Connector;
+use support::command::openssl;
 use support::openssl::{Peer, Server};
-use support::pki::{self, DAY, HOUR, MINTED, Pair, Recipe, Script, Set, V3};
-use tls_client::{Agent, h2_server, refused};
+use support::process::{Process, Skytls, clean};
+use tempfile::TempDir;
 
-/// A server, who is trusted to know it, and what has to come out.
-struct Case {
-    what: &'static str,
-    set: Set,
-    /// What is verified: a DNS name or an IP address.
-    name: &'static str,
-    /// `None`: it is accepted.
-    code: Option<Code>,
-    /// OpenSSL decides otherwise, and that is documented.
-    differs: bool,
+/// A case on disk, and its server.
+struct Stage {
+    folder: TempDir,
+    server: Server,
 }
 
-// === the table ===
-
-fn cases() -> Vec<Case> {
-    let mut cases = names();
-    cases.extend(chains());
-    cases.extend(qualities());
-    cases.extend(documented_differences());
-    cases
-}
-
-fn names() -> Vec<Case> {
-    let wildcard = pki::proper_for(["*.example.com"]);
-    let common_name = |name| leaf_of(&root_pair(), common(name));
-    vec![
-        accepted("a name", pki::proper(), "localhost"),
-        accepted("a name in capitals", pki::proper(), "LOCALHOST"),
-        accepted("an address", pki::proper(), "127.0.0.1"),
-        accepted("an IPv6 address", pki::proper(), "::1"),
-        case("another name", pki::proper(), "oap.example.com", Code::NameMismatch),
-        case("another address", pki::proper(), "127.0.0.2", Code::NameMismatch),
-        case("a name below", pki::proper(), "a.localhost", Code::NameMismatch),
-        accepted("a wildcard", wildcard.clone(), "oap.example.com"),
-        case("a wildcard two below", wildcard.clone(), "a.b.example.com", Code::NameMismatch),
-        case("a wildcard's own domain", wildcard, "example.com", Code::NameMismatch),
-        accepted("a common name, no others", common_name("localhost"), "localhost"),
-        accepted("a wildcard as common name", common_name("*.example.com"), "a.example.com"),
-        case(
-            "an address as common name",
-            common_name("127.0.0.1"),
-            "127.0.0.1",
-            Code::NameMismatch,
-        ),
-    ]
-}
-
-fn chains() -> Vec<Case> {
-    let (root, middle) = root_and_intermediate(&profile("test intermediate"));
-    let sent = |chain: &[&str]| {
-        let leaf = server_of(&middle);
-        let server = format!("{}{}", leaf.certificate_pem(), chain.concat());
-        Set { server, ..set_of(root.certificate_pem(), &leaf) }
-    };
-    let (middle_pem, root_pem) = (middle.certificate_pem(), root.certificate_pem());
-    let stranger = authority("stranger");
-    let self_signed = common("localhost").mint(None);
-    let alone = pair_set(&self_signed.certificate_pem(), &self_signed);
-    let untrusted = Set { ca: root_pem.to_owned(), ..alone.clone() };
-    let (expired_root, expired) =
-        root_and_intermediate(&profile("test intermediate").valid(over()));
-    vec![
-        accepted("an intermediate", sent(&[middle_pem]), "localhost"),
-        accepted("the root is sent too", sent(&[middle_pem, root_pem]), "localhost"),
-        accepted(
-            "wrong order",
-            sent(&[root_pem, stranger.certificate_pem(), middle_pem]),
-            "localhost",
-        ),
-        case("the intermediate is not sent", sent(&[]), "localhost", Code::CertificateUntrusted),
-        accepted("it is trusted instead", pki::intermediate_not_sent(), "localhost"),
-        accepted("it is trusted alone", pki::intermediate_alone_trusted(), "localhost"),
-        accepted("the leaf is trusted alone", pki::leaf_alone_trusted(), "localhost"),
-        case("another root", pki::unrelated_root(), "localhost", Code::CertificateUntrusted),
-        case("a root over", pki::expired_root(), "localhost", Code::CertificateExpired),
-        accepted("a root over and its successor", renewed_root(), "localhost"),
-        case(
-            "an intermediate over",
-            trusting_root_of((expired_root, expired)),
-            "localhost",
-            Code::CertificateExpired,
-        ),
-        case("self-signed, not in the file", untrusted, "localhost", Code::SelfSigned),
-        accepted("self-signed, in the file", alone, "localhost"),
-        case("too long a path", too_long_a_path(), "localhost", Code::CertificateRefused),
-        case("an issuer that is no CA", issued_by_a_leaf(), "localhost", Code::CertificateRefused),
-    ]
-}
-
-fn qualities() -> Vec<Case> {
-    let ca = root_pair();
-    let sha1 = Recipe { digest: MessageDigest::sha1(), ..common("localhost") };
-    let weak_key = Recipe { key: pki::weak_key(0), ..common("localhost") };
-    let weak_root = Recipe { key: pki::weak_key(2), ..common_ca() }.mint(None);
-    let client = authority("test root");
-    let for_clients = client.issue(&Leaf::client("localhost").expect(MINTED)).expect(MINTED);
-    vec![
-        case("over", pki::proper_between(-2 * DAY, -DAY), "localhost", Code::CertificateExpired),
-        case(
-            "too early",
-            pki::proper_between(DAY, 2 * DAY),
-            "localhost",
-            Code::CertificateNotYetValid,
-        ),
-        case("SHA-1", leaf_of(&ca, sha1), "localhost", Code::CertificateWeak),
-        case("a weak key", leaf_of(&ca, weak_key), "localhost", Code::CertificateWeak),
-        case(
-            "a weak root",
-            leaf_of(&weak_root, common("localhost")),
-            "localhost",
-            Code::CertificateWeak,
-        ),
-        case(
-            "for clients only",
-            set_of(client.certificate_pem(), &for_clients),
-            "localhost",
-            Code::CertificateRefused,
-        ),
-        case(
-            "the script's, self-signed",
-            Script::LeafSelfSigned.mint(),
-            "localhost",
-            Code::SelfSigned,
-        ),
-        case(
-            "the script's, of another key",
-            Script::LeafOfAnotherKey.mint(),
-            "localhost",
-            Code::CertificateUntrusted,
-        ),
-    ]
-}
-
-fn documented_differences() -> Vec<Case> {
-    let partial = leaf_of(&root_pair(), common("f*.example.com"));
-    vec![
-        Case { differs: true, ..accepted("the script's", Script::Documented.mint(), "localhost") },
-        Case {
-            differs: true,
-            ..case("a partial wildcard", partial, "foo.example.com", Code::NameMismatch)
-        },
-    ]
-}
-
-fn accepted(what: &'static str, set: Set, name: &'static str) -> Case {
-    Case { what, set, name, code: None, differs: false }
-}
-
-fn case(what: &'static str, set: Set, name: &'static str, code: Code) -> Case {
-    Case { code: Some(code), ..accepted(what, set, name) }
-}
+/// One in so many cases is also put to `skytls check`.
+const SAMPLE: usize = 12;
+/// The reasons for differences that `docs/verification.md` gives.
+const REASONS: usize = 10;
 
 #[test]
 fn every_chain_is_judged_as_s_client_judges_it() {
-    for Case { what, set, name, code, differs } in cases() {
-        let files = set.write();
-        let server = serve(&set);
-        let outcome = match Agent::trusting(&set.ca).dial_as(name, server.port()) {
-            Ok(_) => None,
-            refusal => Some(refused(refusal)),
+    let cases = cases();
+    let (next, faults) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let checked = AtomicUsize::new(0);
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(case) = cases.get(number) else { break };
+            let mut wrong = try_out(case);
+            // A process for each would take too long.
+            if number.is_multiple_of(SAMPLE) || case.deliberate.is_some() {
+                checked.fetch_add(1, Ordering::Relaxed);
+                wrong.extend(check(case));
+            }
+            let mut faults = faults.lock().expect("nobody panics with it");
+            faults.extend(wrong.into_iter().map(|wrong| format!("{case}: {wrong}")));
+        }
+    };
+    thread::scope(|scope| {
+        // Most of the time is spent waiting for processes to start.
+        for _ in 0..4 {
+            scope.spawn(work);
+        }
+    });
+    let faults = faults.into_inner().expect("all threads have ended");
+    assert!(faults.is_empty(), "{} of {}:\n{}", faults.len(), cases.len(), faults.join("\n"));
+
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for (_, reason) in cases.iter().filter_map(|case| case.deliberate) {
+        *reasons.entry(reason).or_default() += 1;
+    }
+    let deliberate: usize = reasons.values().sum();
+    let (all, checked) = (cases.len(), checked.into_inner());
+    let mut summary = format!(
+        "\noracle: {all} handshakes, 0 disagreements ({deliberate} deliberate differences); \
+         {checked} of them by skytls check too\n"
+    );
+    for (reason, count) in &reasons {
+        summary.push_str(&format!("  {count} × {reason}\n"));
+    }
+    // Past the test harness, which would keep it to itself.
+    std::io::stdout().write_all(summary.as_bytes()).expect("stdout is open");
+    assert!(all >= 500 && reasons.len() == REASONS, "{all} cases, {reasons:?}");
+}
+
+/// What is not as the table says, of the judge and of skytls.
+fn try_out(case: &Case) -> Vec<String> {
+    let stage = Stage::of(case);
+    let (judge, ours) = (judge(case, &stage), skytls(case, &stage));
+    let mut wrong = Vec::new();
+    if judge != case.verdict_of(judge_is_newer()) {
+        wrong.push(format!("openssl says {judge:?}, and the table {:?}", case.verdict));
+    }
+    if ours != case.expected(linked_is_newer()) {
+        wrong.push(format!("skytls says {ours:?}, and openssl {judge:?}"));
+    }
+    wrong
+}
+
+// === impl Stage ===
+
+impl Stage {
+    fn of(case: &Case) -> Self {
+        let folder = tempfile::tempdir().expect("there is room for a temporary folder");
+        let put = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).expect("a file can be written");
+            path
         };
-        assert_eq!(outcome, code, "{what}");
+        put("ca.crt", &case.trusted);
+        let (chain, key) = (put("server.crt", &case.sent), put("server.pem", &case.key.pem()));
+        for demand in &case.demands {
+            if let Demand::Lists(lists) = demand {
+                put("lists.pem", lists);
+                // s_client takes one list by -CRL, and any number out of this file.
+                put("ca-and-lists.crt", &format!("{}{lists}", case.trusted));
+            }
+        }
+        // Weak certificates need the lowest level to be sent.
+        let peer = Peer::server(&chain, &key).h2().option("-cipher", "DEFAULT:@SECLEVEL=0");
+        let peer = case.server.iter().fold(peer, |peer, argument| peer.flag(argument));
+        Self { server: peer.listen(), folder }
+    }
 
-        let kind = if name.parse::<std::net::IpAddr>().is_ok() {
-            "-verify_ip"
-        } else {
-            "-verify_hostname"
-        };
-        let client = Peer::client(server.address).verify(&files.ca).flag("-partial_chain");
-        let mut client = client.option(kind, name).start();
-        client.close_stdin();
-        let oracle = client.finish();
-        assert_eq!(oracle.code == 0, code.is_none() != differs, "{what}: {oracle:?}");
+    fn file(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
     }
 }
 
-// === what is said ===
+// === the judge ===
 
-#[test]
-fn another_name_lists_the_names_of_the_certificate() {
-    let set = pki::proper_for(["oap.example.com", "*.example.org", "10.1.2.3", "fe80::1"]);
-    let server = serve(&set);
-    for name in ["localhost", "127.0.0.1"] {
-        let error = Agent::trusting(&set.ca).dial(name, server.port()).expect_err("not its name");
-        assert_eq!((error.code(), error.exit_code()), (Code::NameMismatch, 4));
-        let names = "oap.example.com, *.example.org, 10.1.2.3, fe80::1";
-        assert_eq!(error.get(Fact::Found), Some(names));
-        assert_eq!(error.get(Fact::Expected), Some(name));
+fn judge(case: &Case, stage: &Stage) -> Verdict {
+    let name = case.name_of_judge.as_ref().unwrap_or(&case.name);
+    let kind = if name.parse::<IpAddr>().is_ok() { "-verify_ip" } else { "-verify_hostname" };
+    let mut arguments: Vec<String> =
+        ["s_client", "-connect", &stage.server.address.to_string(), "-verify_return_error"]
+            .map(str::to_owned)
+            .to_vec();
+    let mut say = |words: &[&str]| arguments.extend(words.iter().map(|word| (*word).to_owned()));
+    say(&[kind, name]);
+    let (mut partial, mut ca) = (true, "ca.crt");
+    for demand in &case.demands {
+        match demand {
+            Demand::Strict => say(&["-x509_strict"]),
+            Demand::Depth(depth) => say(&["-verify_depth", &depth.to_string()]),
+            Demand::Level(level) => say(&["-cipher", &format!("DEFAULT:@SECLEVEL={level}")]),
+            Demand::NoPartialChain => partial = false,
+            Demand::Lists(_) => {
+                ca = "ca-and-lists.crt";
+                say(&["-crl_check_all"]);
+            }
+            Demand::OfJudge(words) => say(words),
+        }
+    }
+    say(&["-CAfile", &stage.file(ca)]);
+    if partial {
+        say(&["-partial_chain"]);
+    }
+    let mut command = Command::new(program());
+    clean(&mut command);
+    command.args(arguments);
+    let finished = Process::start(command, Stdio::null()).finish();
+    if finished.code == 0 {
+        Verdict::Trusted
+    } else {
+        Verdict::Refused(number(&finished.stderr, "verify error:num="))
     }
 }
 
-#[test]
-fn a_refusal_names_the_certificate_at_fault_and_openssls_reason() {
-    let set = trusting_root_of(root_and_intermediate(&profile("test intermediate").valid(over())));
-    let server = serve(&set);
-    let error = Agent::trusting(&set.ca).dial("localhost", server.port()).expect_err("it is over");
-    let text = Chain(&error).to_string();
-    for part in
-        ["CN=test intermediate issued by CN=test root", "at depth 1", "verify error 10", "expired"]
-    {
-        assert!(text.contains(part), "{part}: {text}");
+fn program() -> &'static Path {
+    static PROGRAM: LazyLock<std::path::PathBuf> = LazyLock::new(|| {
+        std::env::var_os("ORACLE_OPENSSL").map_or_else(|| openssl().to_owned(), Into::into)
+    });
+    &PROGRAM
+}
+
+fn judge_is_newer() -> bool {
+    static NEWER: LazyLock<bool> = LazyLock::new(|| {
+        let output = Command::new(program()).arg("version").output().expect("it runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        is_newer(text.split(' ').nth(1).expect("it says its version"))
+    });
+    *NEWER
+}
+
+fn linked_is_newer() -> bool {
+    let text = openssl::version::version();
+    is_newer(text.split(' ').nth(1).expect("it says its version"))
+}
+
+/// Whether it is of the 3.5 line or later.
+fn is_newer(version: &str) -> bool {
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(3), Some(5))
+}
+
+// === skytls ===
+
+/// As a host program would: settings, material, a handshake.
+fn skytls(case: &Case, stage: &Stage) -> Verdict {
+    match dial(case, stage) {
+        Ok(()) => Verdict::Trusted,
+        Err(error) => Verdict::Refused(number(&Chain(&error).to_string(), "verify error ")),
     }
 }
 
-// === anchors ===
-
-#[test]
-fn a_ca_that_is_over_is_a_warning_at_load_and_a_refusal_at_the_handshake() {
-    let set = pki::expired_root();
-    let agent = Agent::trusting(&set.ca);
-    let generation = agent.generation();
-    let warnings = &generation.description().warnings;
-    assert_eq!(warnings.len(), 1, "{warnings:?}");
-    let ca = agent.folder.join("ca/ca.crt").display().to_string();
-    for part in [&*Code::CaExpired.id(), "CN=test root", &ca, "do: "] {
-        assert!(warnings[0].contains(part), "{part}: {}", warnings[0]);
+fn dial(case: &Case, stage: &Stage) -> Result<(), Error> {
+    let mut loader = Loader::new()
+        .environment([])
+        .set("collector.backend_service", stage.server.address.to_string())
+        .set("agent.ssl_trusted_ca_path", stage.file("ca.crt"))
+        .set("agent.ssl_server_name", &case.name);
+    for (key, value) in settings(case, stage) {
+        loader = loader.set(key, value);
     }
-    assert!(generation.description().ca[0].days_left < 0);
-    let server = serve(&set);
-    let refusal = agent.dial("localhost", server.port());
-    assert_eq!(refused(refusal), Code::CertificateExpired);
-    assert!(Agent::trusting(pki::proper().ca).generation().description().warnings.is_empty());
+    let tls = loader.load()?.settings.tls;
+    let connector = Connector::from_generation(&Generation::load(&tls)?);
+    let name = tls.server_name.as_deref().expect("it was set");
+    tls_client::dial(connector.server_name(name)?, "127.0.0.1", stage.server.port()).map(|_| ())
 }
 
-#[test]
-fn partial_chains_can_be_switched_off() {
-    let off = |set: &Set| Agent::trusting(&set.ca).set("agent.ssl_partial_chain", "off");
-    for set in [pki::intermediate_alone_trusted(), pki::leaf_alone_trusted()] {
-        let server = serve(&set);
-        assert_eq!(refused(off(&set).dial("localhost", server.port())), Code::CertificateUntrusted);
+fn settings(case: &Case, stage: &Stage) -> Vec<(&'static str, String)> {
+    let setting = |demand: &Demand| match demand {
+        Demand::Strict => Some(("agent.ssl_strict", "true".to_owned())),
+        Demand::Depth(depth) => Some(("agent.ssl_verify_depth", depth.to_string())),
+        Demand::Level(level) => Some(("agent.ssl_security_level", level.to_string())),
+        Demand::NoPartialChain => Some(("agent.ssl_partial_chain", "off".to_owned())),
+        Demand::Lists(_) => Some(("agent.ssl_crl_path", stage.file("lists.pem"))),
+        Demand::OfJudge(_) => None,
+    };
+    case.demands.iter().filter_map(setting).collect()
+}
+
+/// As people would: what the exit code and the number in the JSON of `skytls check` say of it.
+fn check(case: &Case) -> Option<String> {
+    let stage = Stage::of(case);
+    let mut check = Skytls::new(["check", "--tls-only", "--json"])
+        .in_folder(stage.folder.path())
+        .env("SW_AGENT_SSL_TRUSTED_CA_PATH", stage.file("ca.crt"))
+        .env("SW_AGENT_COLLECTOR_BACKEND_SERVICES", stage.server.address.to_string())
+        .env("SW_AGENT_SSL_SERVER_NAME", &case.name);
+    for (key, value) in settings(case, &stage) {
+        check = check.arg("--set").arg(format!("{key}={value}"));
     }
-    for set in [pki::proper(), pki::with_intermediate(), pki::intermediate_not_sent()] {
-        let server = serve(&set);
-        off(&set).dial("localhost", server.port()).expect("it ends in a root");
-    }
+    let finished = check.run();
+    let report: serde_json::Value = serde_json::from_str(&finished.stdout).unwrap_or_default();
+    let number = report["backends"][0]["tls"]["verify_code"].as_i64();
+    let right = match case.expected(linked_is_newer()) {
+        Verdict::Trusted => finished.code == 0 && number == Some(0),
+        // For another reason than the chain: a setting, a file or the handshake.
+        Verdict::Refused(0) => matches!(finished.code, 2 | 4) || case.server.contains(&"-alpn"),
+        Verdict::Refused(code) => finished.code == 4 && number == Some(code.into()),
+    };
+    (!right).then(|| format!("skytls check: exit code {}, number {number:?}", finished.code))
 }
 
-#[test]
-fn the_systems_store_is_not_looked_at_beside_an_explicit_ca() {
-    let set = pki::proper();
-    let files = set.write();
-    let stranger = Agent::trusting(pki::unrelated_root().ca);
-    let system = Agent::trusting_the_system();
-
-    // `SSL_CERT_FILE` is the system's store: it is used when there is no file, and not otherwise.
-    let server = serve(&set);
-    let relay = system.relay(format!("localhost:{}", server.port()));
-    let _relay = relay.env("SSL_CERT_FILE", &files.ca).start();
-    server.process.line("CIPHER is ");
-
-    let server = serve(&set);
-    let relay = stranger.relay(format!("localhost:{}", server.port()));
-    let relay = relay.env("SSL_CERT_FILE", &files.ca).start();
-    relay.line(&Code::CertificateUntrusted.id());
-    assert!(!server.process.stdout().contains("CIPHER is "));
-}
-
-// === odd material ===
-
-fn serve(set: &Set) -> Server {
-    // Weak certificates need the lowest level to be sent.
-    h2_server(&set.write()).option("-cipher", "DEFAULT:@SECLEVEL=0").listen()
-}
-
-fn profile(name: &str) -> Profile {
-    Profile::new(name).expect(MINTED)
-}
-
-fn authority(name: &str) -> Authority {
-    Authority::new(&profile(name)).expect(MINTED)
-}
-
-fn over() -> Validity {
-    Validity::relative(-2 * DAY, -DAY)
-}
-
-fn server_of(ca: &Authority) -> Identity {
-    ca.issue(&Leaf::server(["localhost"]).expect(MINTED)).expect(MINTED)
-}
-
-fn set_of(ca: &str, server: &Identity) -> Set {
-    Set {
-        ca: ca.to_owned(),
-        server: server.chain_pem().to_owned(),
-        server_key: server.key_pem().to_owned(),
-        ..pki::proper()
-    }
-}
-
-fn root_and_intermediate(middle: &Profile) -> (Authority, Authority) {
-    let root = authority("test root");
-    let middle = root.intermediate(middle).expect(MINTED);
-    (root, middle)
-}
-
-fn trusting_root_of((root, middle): (Authority, Authority)) -> Set {
-    set_of(root.certificate_pem(), &server_of(&middle))
-}
-
-/// The root says that no CA may follow, and one does.
-fn too_long_a_path() -> Set {
-    let root = Authority::new(&profile("test root").path_length(0)).expect(MINTED);
-    let middle = root.intermediate(&profile("test intermediate")).expect(MINTED);
-    trusting_root_of((root, middle))
-}
-
-/// Two roots of one name and key; the first one is over.
-fn renewed_root() -> Set {
-    let old = Recipe { from: -2 * DAY, until: -DAY, ..common_ca() }.mint(None);
-    let new = Recipe { serial: 2, ..common_ca() }.mint(None);
-    let set = leaf_of(&new, common("localhost"));
-    Set { ca: format!("{}{}", old.certificate_pem(), set.ca), ..set }
-}
-
-fn issued_by_a_leaf() -> Set {
-    let root = root_pair();
-    let between = Recipe { key: pki::rsa_key(2), ..common("between") }.mint(Some(&root));
-    let leaf = common("localhost").mint(Some(&between));
-    let set = pair_set(&root.certificate_pem(), &leaf);
-    Set { server: format!("{}{}", set.server, between.certificate_pem()), ..set }
-}
-
-fn root_pair() -> Pair {
-    common_ca().mint(None)
-}
-
-fn common_ca() -> Recipe<'static> {
-    let v3 = Some(V3 { ca: true, may_sign: Some(true) });
-    Recipe { v3, key: pki::rsa_key(0), ..common("test root") }
-}
-
-/// A leaf without alternative names.
-fn common(common_name: &str) -> Recipe<'_> {
-    let (digest, key) = (MessageDigest::sha256(), pki::rsa_key(1));
-    let v3 = Some(V3 { ca: false, may_sign: None });
-    Recipe { common_name, key, serial: 1, from: -HOUR, until: DAY, digest, v3 }
-}
-
-fn leaf_of(ca: &Pair, recipe: Recipe<'_>) -> Set {
-    pair_set(&ca.certificate_pem(), &recipe.mint(Some(ca)))
-}
-
-fn pair_set(ca: &str, server: &Pair) -> Set {
-    Set {
-        ca: ca.to_owned(),
-        server: server.certificate_pem(),
-        server_key: server.key_pem(),
-        ..pki::proper()
-    }
+/// The number behind a text; 0 if it is not there.
+fn number(text: &str, before: &str) -> i32 {
+    let rest = text.split_once(before).map_or("", |(_, rest)| rest);
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..digits].parse().unwrap_or(0)
 }

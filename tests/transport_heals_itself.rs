@@ -2,65 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+mod transport_fixture;
+
 use std::time::Duration;
 
-use skytls::config::{Loader, Settings};
 use skytls::error::Code;
-use skytls::protocol::v3::InstancePingPkg;
-use skytls::protocol::v3::management_service_client::ManagementServiceClient;
-use skytls::server::{Collector, CollectorSettings};
-use skytls::transport::{State, Transport, targets};
-
-const DEADLINE: Duration = Duration::from_secs(30);
-
-fn settings(backends: &[SocketAddr]) -> Settings {
-    let backends: Vec<String> = backends.iter().map(ToString::to_string).collect();
-    let loader = Loader::new().environment([]).set("collector.backend_service", backends.join(","));
-    loader.load().unwrap().settings
-}
-
-fn transport(backends: &[SocketAddr]) -> Transport {
-    let settings = settings(backends);
-    Transport::start(targets(&settings.link, &settings.tls, None).unwrap())
-}
-
-async fn collector(listen: SocketAddr) -> Collector {
-    Collector::start(CollectorSettings { listen, ..CollectorSettings::default() }).await.unwrap()
-}
-
-fn any() -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, 0).into()
-}
-
-/// An address that nobody listens on: the port was free a moment ago and is held by no one.
-fn nobody() -> SocketAddr {
-    TcpListener::bind(any()).unwrap().local_addr().unwrap()
-}
-
-async fn keep_alive(transport: &Transport) -> Result<(), tonic::Status> {
-    let mut client = ManagementServiceClient::new(transport.clone());
-    client.keep_alive(InstancePingPkg::default()).await.map(|_| ())
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(DEADLINE, future).await.unwrap()
-}
-
-/// Waits for a state.
-async fn until(transport: &Transport, wanted: impl Fn(&State) -> bool) -> State {
-    let mut transport = transport.clone();
-    within(async {
-        loop {
-            let state = transport.state();
-            if wanted(&state) {
-                return state;
-            }
-            transport.changed().await;
-        }
-    })
-    .await
-}
+use skytls::transport::State;
+use transport_fixture::*;
 
 #[tokio::test]
 async fn generated_clients_work_over_it() {

@@ -89,7 +89,7 @@ async fn call(connection: &Connection, ours: Ours<'_>) -> Result<Answer> {
     let response = match connection.send(request).await {
         Ok(response) => response,
         Err(Refused::Closed(_)) => return Err(connection.ended().await),
-        Err(Refused::Failed(error)) => return Err(error),
+        Err(Refused::Failed(error, _)) => return Err(error),
     };
     status(response).await
 }

@@ -1,4 +1,4 @@
-//! One backend, in the order of the wire: name, TCP, TLS, certificate, ALPN; then the call.
+//! One backend, in the order of the wire: name, TCP, proxy, TLS, certificate, ALPN; then the call.
 //!
 //! Each step is a dialling layer of the transport; the first that fails ends the way.
 
@@ -11,11 +11,14 @@ use std::time::Duration;
 
 use openssl::ssl::SslRef;
 use openssl::x509::X509;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower::ServiceExt;
 
-use super::{BackendReport, Check, Depth, Ours, TlsReport, certificates, explain, probe};
+use super::{
+    BackendReport, Check, Depth, Level, Ours, TlsReport, certificates, explain, probe, session,
+};
 use crate::config::Backend;
 use crate::error::Error;
 use crate::tls::name::one_line;
@@ -23,7 +26,7 @@ use crate::tls::{CertificateInfo, later_failure};
 use crate::transport::resolve::Resolve;
 use crate::transport::tcp::Tcp;
 use crate::transport::tls::{Attempt, attempt};
-use crate::transport::{Io, Protection, Target, alpn, unix};
+use crate::transport::{Io, Protection, Target, alpn, proxy, unix};
 
 /// With TLS 1.3 a server refuses a client's certificate, or the lack of one, after the handshake.
 /// So long its first word is waited for: longer when a certificate is at stake. Whoever writes before
@@ -37,7 +40,7 @@ pub(super) async fn check(target: &Arc<Target>, ours: Ours<'_>, depth: Depth) ->
     let io = match &target.backend {
         Backend::Unix(path) => socket(target, path, &mut report.checks).await,
         _ => {
-            let Some(stream) = connect(target, &mut report.checks).await else { return report };
+            let Some(stream) = reach(target, &mut report.checks).await else { return report };
             match &target.protection {
                 None => Some(Io::plain(stream)),
                 Some(by) => secure(target, by, ours, depth, stream, &mut report).await,
@@ -47,6 +50,12 @@ pub(super) async fn check(target: &Arc<Target>, ours: Ours<'_>, depth: Depth) ->
     if let (Some(io), Depth::Full) = (io, depth) {
         let checks = probe::checks(target, ours, report.tls.as_ref(), io).await;
         report.checks.extend(checks);
+    }
+    let well = report.checks.iter().all(|check| check.level != Level::Error);
+    if let (Some(by), Some(seen), true) = (&target.protection, &mut report.tls, well) {
+        let (check, resumed) = session::check(target, by).await;
+        seen.resumed = resumed;
+        report.checks.push(check);
     }
     report
 }
@@ -66,17 +75,45 @@ async fn socket(target: &Arc<Target>, path: &Path, checks: &mut Vec<Check>) -> O
     }
 }
 
+/// Name and TCP: the backend's, or those of the proxy, which then is asked for a way to the backend.
+async fn reach(target: &Arc<Target>, checks: &mut Vec<Check>) -> Option<TcpStream> {
+    let Some(hop) = &target.proxy else {
+        let facts = ["the backend's name has an address", "the backend accepts connections"];
+        return connect(target, facts, checks, |error| error).await;
+    };
+    let facts = ["the proxy's name has an address", "the proxy accepts connections"];
+    let stream = connect(&hop.target, facts, checks, proxy::unreachable).await?;
+    let (id, fact) = ("proxy.connect", "the proxy opens a way to the backend");
+    match proxy::tunnel(target, hop, stream).await {
+        Ok(stream) => {
+            let how = if hop.has_credentials() { "with" } else { "without" };
+            let value = format!("{target} through {}, {how} credentials", hop.target);
+            checks.push(Check::ok(id, fact, value));
+            Some(stream)
+        }
+        Err(error) => {
+            checks.push(Check::error(id, fact, &error));
+            None
+        }
+    }
+}
+
 /// The name and TCP.
-async fn connect(target: &Arc<Target>, checks: &mut Vec<Check>) -> Option<TcpStream> {
-    let (id, fact) = ("dns.resolve", "the backend's name has an address");
+async fn connect(
+    target: &Arc<Target>,
+    [named, accepting]: [&str; 2],
+    checks: &mut Vec<Check>,
+    told: fn(Error) -> Error,
+) -> Option<TcpStream> {
+    let (id, fact) = ("dns.resolve", named);
     match Resolve.oneshot(target.clone()).await {
         Ok(addresses) => checks.push(Check::ok(id, fact, found(target, addresses))),
         Err(error) => {
-            checks.push(Check::error(id, fact, &error));
+            checks.push(Check::error(id, fact, &told(error)));
             return None;
         }
     }
-    let (id, fact) = ("tcp.connect", "the backend accepts connections");
+    let (id, fact) = ("tcp.connect", accepting);
     match Tcp(Resolve).oneshot(target.clone()).await {
         Ok(stream) => {
             let peer = stream.peer_addr().map_or_else(|_| target.to_string(), |a| a.to_string());
@@ -84,7 +121,7 @@ async fn connect(target: &Arc<Target>, checks: &mut Vec<Check>) -> Option<TcpStr
             Some(stream)
         }
         Err(error) => {
-            checks.push(Check::error(id, fact, &error));
+            checks.push(Check::error(id, fact, &told(error)));
             None
         }
     }
@@ -109,7 +146,8 @@ async fn secure(
     stream: TcpStream,
     report: &mut BackendReport,
 ) -> Option<Io> {
-    let Attempt { mut stream, role, mut outcome } = match attempt(target, protection, stream).await
+    let Attempt { mut stream, role, mut outcome, .. } = match attempt(target, protection, stream)
+        .await
     {
         Ok(attempt) => attempt,
         Err(error) => {
@@ -154,6 +192,11 @@ async fn secure(
         }
     };
     report.tls = Some(seen);
+    if depth == Depth::Tls {
+        // An orderly end, since some servers keep no session of any other. It need not succeed.
+        let _ = stream.shutdown().await;
+        return None;
+    }
     agreed.then(|| Io::tls(stream, role))
 }
 
@@ -207,5 +250,6 @@ fn observe(ssl: &SslRef, chain: &[X509], name: &str, finished: bool) -> TlsRepor
         chain: chain.iter().map(|certificate| CertificateInfo::of(certificate)).collect(),
         client_ca_names: names.into_iter().flatten().map(one_line).collect(),
         identity_shown: ossl_ext::has_signed(ssl),
+        resumed: None,
     }
 }

@@ -197,5 +197,6 @@ fn tls(tls: &TlsReport) -> Value {
         "matched_name": tls.matched_name,
         "chain": chain,
         "client_ca_names": tls.client_ca_names,
+        "resumed": tls.resumed,
     })
 }

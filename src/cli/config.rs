@@ -139,7 +139,7 @@ mod tests {
     fn load() -> (tempfile::TempDir, Loaded) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("agent.config");
-        let text = "agent.service_name=${SW_AGENT_NAME:x}\ncollector.heartbeat_period=40\n\
+        let text = "agent.service_name=${SW_AGENT_NAME:x}\nlog.max_message_size=40\n\
             plugin.mount=a\nev\\u001b[31mil=1\nrelay.lisen=1\n";
         fs::write(&file, text).unwrap();
         let variables = [("SW_AGENT_NAME", "shop"), ("SW_AGENT_AUTHENTICATION", "s3cret")];
@@ -164,7 +164,7 @@ mod tests {
         assert!(line("agent.service_name").ends_with("agent.config:1 with SW_AGENT_NAME"));
         assert_eq!(line("agent.force_tls"), "agent.force_tls true override");
         assert_eq!(line("agent.namespace"), "agent.namespace - built in");
-        assert!(line("collector.heartbeat_period").ends_with(":2, no effect in this version"));
+        assert!(line("log.max_message_size").ends_with(":2, no effect in this version"));
         assert!(line("agent.authentication").ends_with("environment SW_AGENT_AUTHENTICATION"));
         assert!(text.contains(
             "warning: relay.lisen: there is no such setting; did you mean relay.listen?"

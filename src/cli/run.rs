@@ -6,6 +6,7 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{SettingsArgs, logging, out};
+use crate::agent::{Duties, Host};
 use crate::config::{Loaded, Settings};
 use crate::engine::{Engine, Purpose};
 use crate::error::{Code, Error, Result};
@@ -35,6 +36,9 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<()> {
     let relay =
         Relay::start(&settings, engine.uplink().clone(), engine.transport().clone(), &handle)?;
     announce(&settings, &engine);
+    // Only a relay with a name of its own speaks for itself.
+    let host = Host::new("rust");
+    let duties = Duties::start(&settings, host, engine.uplink(), engine.transport(), &handle)?;
     // The handlers stand before anybody is told that the relay is ready.
     let mut signals = handle.block_on(async { Signals::new() })?;
     for address in relay.addresses() {
@@ -51,7 +55,11 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<()> {
     let impatient = handle.block_on(async {
         let drain = async {
             relay.drain(limit / 2).await;
-            engine.uplink().flush(deadline.saturating_duration_since(Instant::now())).await;
+            let rest = || deadline.saturating_duration_since(Instant::now());
+            if let Some(duties) = duties {
+                duties.stop(rest()).await;
+            }
+            engine.uplink().flush(rest()).await;
         };
         tokio::select! {
             () = drain => false,

@@ -18,6 +18,7 @@ use super::layers::Value;
 use super::load::Loaded;
 use super::mode::{self, Facts};
 use super::paths::{self, Nowhere};
+use super::proxy::{self, Proxy};
 use super::settings::*;
 use super::value::{self, Fault};
 use crate::error::{Code, Error, Result};
@@ -31,6 +32,8 @@ pub(super) struct Assembly {
     pub(super) warnings: Vec<Warning>,
 }
 
+/// What gRPC's Java servers, OAP among them, take from a client by default.
+const PINGS_ALLOWED: Duration = Duration::from_secs(300);
 /// More than any passphrase.
 const LONGEST_PASSPHRASE: u64 = 4 * 1024;
 /// The default of the file that SkyWalking ships; nobody's service is called so.
@@ -48,6 +51,7 @@ impl Assembly {
         self.judge_plaintext(tls.mode, &link, &agent)?;
         let settings = Settings {
             enabled: self.flag(Key::Enable)?,
+            duties: self.duties()?,
             buffer: self.buffer()?,
             spool: self.spool()?,
             relay: self.relay(&link)?,
@@ -75,6 +79,16 @@ impl Assembly {
             },
             authentication: self.text(Key::Authentication).map(Secret::new),
             allow_plaintext_token: self.flag(Key::AllowPlaintextToken)?,
+            ipv4_list_size: usize::try_from(self.number(Key::Ipv4ListSize)?).unwrap_or(usize::MAX),
+        })
+    }
+
+    fn duties(&self) -> Result<DutySettings> {
+        Ok(DutySettings {
+            heartbeat_period: self.seconds(Key::HeartbeatPeriod)?,
+            properties_factor: self.number(Key::PropertiesReportPeriodFactor)?,
+            configuration_interval: self.seconds(Key::DynamicConfigInterval)?,
+            profile_interval: self.seconds(Key::ProfileTaskInterval)?,
         })
     }
 
@@ -84,9 +98,40 @@ impl Assembly {
         let backends = self.addresses(key, backend::backends)?;
         Ok(LinkSettings {
             backends,
+            proxy: self.proxy()?,
             authority: self.text(Key::Authority),
             upstream_timeout: self.seconds(Key::UpstreamTimeout)?,
+            longest_rest: self.longest_rest()?,
+            lookup_interval: match self.flag(Key::ResolveDnsPeriodically)? {
+                true => Some(self.seconds(Key::ChannelCheckInterval)?),
+                false => None,
+            },
+            keepalive_interval: self.keepalive()?,
+            connection_max_age: self.seconds_or_off(Key::ConnectionMaxAge)?,
         })
+    }
+
+    fn proxy(&self) -> Result<Option<Proxy>> {
+        let value = self.value(Key::Proxy);
+        let url = self.text(Key::Proxy);
+        url.map(|url| proxy::proxy(&url)).transpose().map_err(|fault| value.fault(fault))
+    }
+
+    /// Java's agent tries once in so many checks of its channel. Skytls tries sooner by itself.
+    fn longest_rest(&self) -> Result<Duration> {
+        let checks = u32::try_from(self.number(Key::ForceReconnectionPeriod)?).unwrap_or(u32::MAX);
+        Ok(self.seconds(Key::ChannelCheckInterval)?.saturating_mul(checks.max(1)))
+    }
+
+    fn keepalive(&mut self) -> Result<Option<Duration>> {
+        let interval = self.seconds_or_off(Key::KeepaliveInterval)?;
+        if let Some(interval) = interval.filter(|interval| *interval < PINGS_ALLOWED) {
+            let text = format!(
+                "pings every {interval:?}: SkyWalking's backend closes connections with pings more often than every {PINGS_ALLOWED:?}"
+            );
+            self.warn(WarningKind::KeepaliveTooFrequent, Key::KeepaliveInterval, text);
+        }
+        Ok(interval)
     }
 
     fn tls(&mut self) -> Result<TlsSettings> {
@@ -105,6 +150,8 @@ impl Assembly {
         };
         let mode = mode::decide(facts).map_err(|code| self.refusal(code, facts, other.copied()))?;
         let identity = self.identity()?;
+        let fips = self.fips()?;
+        self.judge_uris(&fips, ca.as_ref(), identity.as_ref())?;
         Ok(TlsSettings {
             mode,
             ca,
@@ -119,6 +166,8 @@ impl Assembly {
             strict: self.flag(Key::Strict)?,
             verify_depth: self.verify_depth()?,
             policy: self.policy()?,
+            fips,
+            providers: self.providers()?,
         })
     }
 
@@ -190,12 +239,14 @@ impl Assembly {
     pub(super) fn source(&self, key: Key) -> Result<Source> {
         let value = self.value(key);
         if let Some(scheme) = paths::uri_scheme(&self.folder, &value.text) {
+            if key.takes_uri() {
+                return Ok(Source::Uri(Secret::new(value.text.clone())));
+            }
             // Only the scheme: a URI may carry a PIN.
             return Err(value
-                .error(Code::NotBuiltYet)
+                .error(Code::BadValue)
                 .found(format_args!("{scheme}:…"))
-                .expected("the path of a file")
-                .hint("name a file: this version does not load certificates and keys from URIs"));
+                .expected("the path of a file"));
         }
         paths::resolve(&self.folder, &value.text).map(Source::File).map_err(
             |Nowhere { inside, outside }| {
@@ -238,17 +289,19 @@ impl Assembly {
         link: &LinkSettings,
         agent: &AgentSettings,
     ) -> Result<()> {
-        let Some(backend) = mode::exposed(mode, &link.backends) else { return Ok(()) };
+        let Some(backend) = mode::exposed(mode, link) else { return Ok(()) };
+        let proxy = link.proxy.as_ref();
+        let through = proxy.map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
         if agent.authentication.is_some() && !agent.allow_plaintext_token {
             return Err(self
                 .value(Key::Authentication)
                 .error(Code::TokenOverPlaintext)
                 .peer(backend)
-                .found("a plaintext link")
+                .found(format_args!("a plaintext link{through}"))
                 .expected("TLS"));
         }
         let text = format!(
-            "records travel in plaintext to {backend}: there is no CA file at {} and agent.force_tls is off",
+            "records travel in plaintext to {backend}{through}: there is no CA file at {} and agent.force_tls is off",
             self.default_ca().display()
         );
         self.warn(WarningKind::Plaintext, Key::ForceTls, text);
@@ -344,11 +397,19 @@ impl Assembly {
             };
             source.and_then(Source::path).map(Path::to_owned)
         };
+        let is_uri = |key| match key {
+            Key::TrustedCaPath => matches!(settings.tls.ca, Some(Source::Uri(_))),
+            Key::CertChainPath => identity.is_some_and(|i| matches!(i.chain, Source::Uri(_))),
+            Key::KeyPath => identity.is_some_and(|i| matches!(i.key, Source::Uri(_))),
+            _ => false,
+        };
         let entry = |value: &Value| Entry {
             key: value.key,
             value: match value.text.as_str() {
                 "" => String::new(),
                 _ if value.secret => MASK.to_owned(),
+                // A URI may hold a PIN.
+                text if is_uri(value.key) => Source::Uri(Secret::new(text.to_owned())).to_string(),
                 text => text.to_owned(),
             },
             origin: value.origin.clone(),
@@ -379,6 +440,11 @@ impl Assembly {
 
     fn seconds(&self, key: Key) -> Result<Duration> {
         self.number(key).map(Duration::from_secs)
+    }
+
+    /// 0 is off.
+    fn seconds_or_off(&self, key: Key) -> Result<Option<Duration>> {
+        Ok(Some(self.seconds(key)?).filter(|time| !time.is_zero()))
     }
 
     fn warn(&mut self, kind: WarningKind, key: Key, text: String) {

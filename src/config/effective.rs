@@ -89,6 +89,8 @@ pub struct Warning {
 pub enum WarningKind {
     /// A blank line of the file keeps an environment variable from acting.
     BlankHidesEnvironment,
+    /// HTTP/2 pings are more frequent than SkyWalking's backend allows.
+    KeepaliveTooFrequent,
     /// A name is longer than allowed and was cut.
     NameCut,
     /// The relay takes reports from anyone who reaches it.
@@ -174,6 +176,7 @@ impl WarningKind {
     pub fn word(self) -> &'static str {
         match self {
             Self::BlankHidesEnvironment => "blank_hides_environment",
+            Self::KeepaliveTooFrequent => "keepalive_too_frequent",
             Self::NameCut => "name_cut",
             Self::OpenListener => "open_listener",
             Self::PassphraseUnused => "passphrase_unused",

@@ -94,28 +94,28 @@ keys! {
             "the client's private key, for mutual TLS: PEM, DER or PKCS#12";
         CertChainPath = "agent.ssl_cert_chain_path" "SW_AGENT_SSL_CERT_CHAIN_PATH" Built Kind::Path, "",
             "the client's certificate and its intermediates, for mutual TLS: PEM, DER, PKCS#7 or PKCS#12";
-        ForceReconnectionPeriod = "agent.force_reconnection_period" "SW_AGENT_FORCE_RECONNECTION_PERIOD" NoEffect COUNT_OR_NONE, "1",
-            "channel checks between attempts to connect; an upper bound here";
+        ForceReconnectionPeriod = "agent.force_reconnection_period" "SW_AGENT_FORCE_RECONNECTION_PERIOD" Built COUNT_OR_NONE, "1",
+            "longest pause between two attempts to connect, in channel checks; 0 means 1. Usual pauses are much shorter";
         Enable = "agent.enable" "SW_AGENT_ENABLE" Built Kind::Flag, "true",
             "false: nothing is reported";
-        Ipv4ListSize = "osinfo.ipv4_list_size" "SW_AGENT_OSINFO_IPV4_LIST_SIZE" NoEffect COUNT_OR_NONE, "10",
+        Ipv4ListSize = "osinfo.ipv4_list_size" "SW_AGENT_OSINFO_IPV4_LIST_SIZE" Built COUNT_OR_NONE, "10",
             "how many IPv4 addresses are reported at most";
         BackendService = "collector.backend_service" "SW_AGENT_COLLECTOR_BACKEND_SERVICES" Built Kind::Backends, "",
             "the backends, `host:port`, `[v6]:port` or `unix:/path`, separated by commas; plaintext only over a Unix socket";
-        ChannelCheckInterval = "collector.grpc_channel_check_interval" "SW_AGENT_COLLECTOR_GRPC_CHANNEL_CHECK_INTERVAL" NoEffect PERIOD, "30",
-            "how often the channel is checked";
-        HeartbeatPeriod = "collector.heartbeat_period" "SW_AGENT_COLLECTOR_HEARTBEAT_PERIOD" NoEffect PERIOD, "30",
+        ChannelCheckInterval = "collector.grpc_channel_check_interval" "SW_AGENT_COLLECTOR_GRPC_CHANNEL_CHECK_INTERVAL" Built PERIOD, "30",
+            "length of a channel check; how often names are looked up with `collector.is_resolve_dns_periodically`";
+        HeartbeatPeriod = "collector.heartbeat_period" "SW_AGENT_COLLECTOR_HEARTBEAT_PERIOD" Built PERIOD, "30",
             "how often the agent says that it lives";
-        PropertiesReportPeriodFactor = "collector.properties_report_period_factor" "SW_AGENT_COLLECTOR_PROPERTIES_REPORT_PERIOD_FACTOR" NoEffect COUNT, "10",
+        PropertiesReportPeriodFactor = "collector.properties_report_period_factor" "SW_AGENT_COLLECTOR_PROPERTIES_REPORT_PERIOD_FACTOR" Built COUNT, "10",
             "heartbeats between two reports of the instance properties";
         UpstreamTimeout = "collector.grpc_upstream_timeout" "SW_AGENT_COLLECTOR_GRPC_UPSTREAM_TIMEOUT" Built PERIOD, "30",
             "deadline of a call";
-        DynamicConfigInterval = "collector.get_agent_dynamic_config_interval" "SW_AGENT_COLLECTOR_GET_AGENT_DYNAMIC_CONFIG_INTERVAL" NoEffect PERIOD, "20",
+        DynamicConfigInterval = "collector.get_agent_dynamic_config_interval" "SW_AGENT_COLLECTOR_GET_AGENT_DYNAMIC_CONFIG_INTERVAL" Built PERIOD, "20",
             "how often dynamic configuration is asked for";
-        ProfileTaskInterval = "collector.get_profile_task_interval" "SW_AGENT_COLLECTOR_GET_PROFILE_TASK_INTERVAL" NoEffect PERIOD, "20",
+        ProfileTaskInterval = "collector.get_profile_task_interval" "SW_AGENT_COLLECTOR_GET_PROFILE_TASK_INTERVAL" Built PERIOD, "20",
             "how often profiling tasks are asked for";
-        ResolveDnsPeriodically = "collector.is_resolve_dns_periodically" "SW_AGENT_COLLECTOR_IS_RESOLVE_DNS_PERIODICALLY" NoEffect Kind::Flag, "false",
-            "names are resolved anew at every connection anyway";
+        ResolveDnsPeriodically = "collector.is_resolve_dns_periodically" "SW_AGENT_COLLECTOR_IS_RESOLVE_DNS_PERIODICALLY" Built Kind::Flag, "false",
+            "look the name up while connected, too, and follow it when its addresses change; the name stays what is verified";
         ChannelSize = "buffer.channel_size" "SW_BUFFER_CHANNEL_SIZE" Built COUNT, "5",
             "times `buffer.buffer_size`: records of one kind that a library holds";
         BufferSize = "buffer.buffer_size" "SW_BUFFER_BUFFER_SIZE" Built COUNT, "300",
@@ -170,11 +170,11 @@ keys! {
             "X509 strict verification, as `openssl -x509_strict`";
         VerifyDepth = "agent.ssl_verify_depth" "SW_AGENT_SSL_VERIFY_DEPTH" Built Kind::Whole { least: 0, most: 100 }, "",
             "most intermediate CAs that a chain may have; empty: OpenSSL's 100";
-        Fips = "agent.ssl_fips" "SW_AGENT_SSL_FIPS" Later Kind::OneOf(&["off", "required"]), "off",
+        Fips = "agent.ssl_fips" "SW_AGENT_SSL_FIPS" Built Kind::OneOf(&["off", "required"]), "off",
             "`required`: refuse to start unless FIPS is proven to be in force";
-        FipsConfig = "agent.ssl_fips_config" "SW_AGENT_SSL_FIPS_CONFIG" Later Kind::Path, "",
+        FipsConfig = "agent.ssl_fips_config" "SW_AGENT_SSL_FIPS_CONFIG" Built Kind::Path, "",
             "the FIPS provider's configuration, if not where OpenSSL finds it";
-        Provider = "agent.ssl_provider" "SW_AGENT_SSL_PROVIDER" Later Kind::Text, "",
+        Provider = "agent.ssl_provider" "SW_AGENT_SSL_PROVIDER" Built Kind::Text, "",
             "OpenSSL providers to load for key URIs";
         ReloadInterval = "agent.ssl_reload_interval" "SW_AGENT_SSL_RELOAD_INTERVAL" Later PERIOD_OR_OFF, "10",
             "how often the files are looked at; 0: never";
@@ -184,14 +184,14 @@ keys! {
             "NSS key log, for debugging";
         AllowPlaintextToken = "agent.allow_plaintext_token" "SW_AGENT_ALLOW_PLAINTEXT_TOKEN" Built Kind::Flag, "false",
             "let the token travel in plaintext to another machine";
-        Proxy = "collector.proxy" "SW_COLLECTOR_PROXY" Later Kind::Secret, "",
-            "HTTP CONNECT proxy, `http://user:pass@host:port`";
+        Proxy = "collector.proxy" "SW_COLLECTOR_PROXY" Built Kind::Proxy, "",
+            "HTTP proxy asked for a way (CONNECT) to every backend that is `host:port`: `http://user:pass@host:port`, user and password percent-encoded; HTTPS_PROXY and NO_PROXY are not looked at";
         Authority = "collector.authority" "SW_COLLECTOR_AUTHORITY" Built Kind::Authority, "",
             "the `:authority` sent; empty: host and port of the backend";
-        KeepaliveInterval = "collector.keepalive_interval" "SW_COLLECTOR_KEEPALIVE_INTERVAL" Later PERIOD_OR_OFF, "0",
-            "HTTP/2 ping while calls are open; 0: off";
-        ConnectionMaxAge = "collector.connection_max_age" "SW_COLLECTOR_CONNECTION_MAX_AGE" Later PERIOD_OR_OFF, "0",
-            "a connection is replaced after this time; 0: never";
+        KeepaliveInterval = "collector.keepalive_interval" "SW_COLLECTOR_KEEPALIVE_INTERVAL" Built PERIOD_OR_OFF, "0",
+            "HTTP/2 ping while calls are open; 0: off. OAP does not tolerate less than 300";
+        ConnectionMaxAge = "collector.connection_max_age" "SW_COLLECTOR_CONNECTION_MAX_AGE" Built PERIOD_OR_OFF, "0",
+            "a connection is replaced after this time, ± 20 % at random; 0: never";
         MaxBytes = "buffer.max_bytes" "SW_BUFFER_MAX_BYTES" Built SIZE, "67108864",
             "bytes that the memory queue of all kinds together may hold";
         OnFull = "buffer.on_full" "SW_BUFFER_ON_FULL" Built Kind::OneOf(&["drop_newest", "drop_oldest", "block"]), "",
@@ -288,7 +288,7 @@ impl Key {
 
     /// Whether the value must never be shown.
     pub fn is_secret(self) -> bool {
-        matches!(self.kind(), Kind::Secret | Kind::Token)
+        matches!(self.kind(), Kind::Proxy | Kind::Secret | Kind::Token)
     }
 
     /// Whether this is an `agent.ssl_…` setting besides the three paths that decide whether TLS
@@ -296,6 +296,11 @@ impl Key {
     pub(super) fn needs_tls(self) -> bool {
         self.name().starts_with("agent.ssl_")
             && !matches!(self, Self::TrustedCaPath | Self::KeyPath | Self::CertChainPath)
+    }
+
+    /// Whether a URI of OpenSSL's store may stand in place of a path.
+    pub(super) fn takes_uri(self) -> bool {
+        matches!(self, Self::TrustedCaPath | Self::KeyPath | Self::CertChainPath)
     }
 
     fn row(self) -> &'static Row {

@@ -2,7 +2,8 @@
 //!
 //! Decides on facts that others gathered; it looks at no file and no network.
 
-use super::settings::{Backend, Mode, PlaintextReason, TlsReason};
+use super::proxy::Proxy;
+use super::settings::{Backend, LinkSettings, Mode, PlaintextReason, TlsReason};
 use crate::error::Code;
 
 /// What the decision rests on.
@@ -44,13 +45,18 @@ pub(super) fn decide(facts: Facts) -> Result<Mode, Code> {
     Ok(if identity { Mode::Mutual(reason) } else { Mode::Tls(reason) })
 }
 
-/// The first backend on another machine that plaintext would reach.
-pub(super) fn exposed(mode: Mode, backends: &[Backend]) -> Option<&Backend> {
-    if mode.is_tls() { None } else { backends.iter().find(|backend| !backend.is_local()) }
+/// The first backend that plaintext would reach over another machine: the backend's own, or that of the
+/// proxy, to which only a Unix socket does not go.
+pub(super) fn exposed(mode: Mode, link: &LinkSettings) -> Option<&Backend> {
+    let proxy = link.proxy.as_ref();
+    let stays = |backend: &Backend| backend.is_local() && !Proxy::leads_away(proxy, backend);
+    if mode.is_tls() { None } else { link.backends.iter().find(|backend| !stays(backend)) }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const PLAINTEXT: Result<Mode, Code> = Ok(Mode::Plaintext(PlaintextReason::NothingAsksForTls));
@@ -101,10 +107,25 @@ mod tests {
     fn plaintext_to_this_machine_exposes_nothing() {
         let local = Backend::Tcp { host: "127.0.0.1".into(), port: 1 };
         let remote = Backend::Tcp { host: "oap".into(), port: 1 };
+        let socket = Backend::Unix("/run/relay".into());
         let plaintext = Mode::Plaintext(PlaintextReason::NothingAsksForTls);
-        let both = [local.clone(), remote.clone()];
-        assert_eq!(exposed(plaintext, &both), Some(&remote));
-        assert_eq!(exposed(plaintext, &[local]), None);
-        assert_eq!(exposed(Mode::Tls(TlsReason::CaFile), &both), None);
+        let link = |backends: &[&Backend], proxy: Option<&str>| LinkSettings {
+            backends: backends.iter().copied().cloned().collect(),
+            proxy: proxy.map(|host| Proxy { host: host.into(), port: 1, credentials: None }),
+            authority: None,
+            upstream_timeout: Duration::from_secs(1),
+            longest_rest: Duration::from_secs(1),
+            lookup_interval: None,
+            keepalive_interval: None,
+            connection_max_age: None,
+        };
+        assert_eq!(exposed(plaintext, &link(&[&local, &remote], None)), Some(&remote));
+        assert_eq!(exposed(plaintext, &link(&[&local, &socket], None)), None);
+        assert_eq!(exposed(Mode::Tls(TlsReason::CaFile), &link(&[&local, &remote], None)), None);
+        // By way of a proxy: what is local there is not local here.
+        assert_eq!(exposed(plaintext, &link(&[&local], Some("proxy"))), Some(&local));
+        assert_eq!(exposed(plaintext, &link(&[&socket], Some("proxy"))), None);
+        assert_eq!(exposed(plaintext, &link(&[&local], Some("::1"))), None);
+        assert_eq!(exposed(plaintext, &link(&[&remote], Some("::1"))), Some(&remote));
     }
 }

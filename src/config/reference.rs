@@ -85,11 +85,13 @@ The CA file may be a folder with links by hash, as `openssl rehash` makes them, 
 `agent.ssl_crl_path`. Both are read once, at the start. With `agent.ssl_crl_path` every certificate of the
 chain below the trusted one must have a list of its issuer there. A list past its nextUpdate is an error at
 the start; one that runs out later refuses connections. `agent.ssl_ocsp=staple` accepts a backend that
-sends no OCSP answer, but none that sends a bad one; skytls asks no OCSP responder itself.
+sends no OCSP answer, unless its certificate demands one (must-staple, RFC 7633), but none that sends a bad
+one; skytls asks no OCSP responder itself.
 
 ## Certificates and keys
 
-What a file holds is told by its content. Certificates: PEM with any text around, DER, PKCS#7. The client's
+What a file holds is told by its content. Certificates: PEM with any text around, DER, PKCS#7. A PKCS#12 of
+CA certificates, such as a Java trust store, is refused with the command that takes them out. The client's
 chain may also be PKCS#12 and in any order: the certificate of the key is found, the others are sent in the
 order of their issuers. Keys: PKCS#8, PKCS#1, SEC1 and PKCS#12, PEM or DER, encrypted or not; chain and key
 may be one file, named twice. A PKCS#12 file of an old program may need OpenSSL's legacy provider: skytls

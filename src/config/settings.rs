@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::proxy::Proxy;
+
 /// The settings of one engine.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -16,6 +18,8 @@ pub struct Settings {
     pub agent: AgentSettings,
     /// Where records go.
     pub link: LinkSettings,
+    /// How often the agent speaks for itself.
+    pub duties: DutySettings,
     /// How the link is protected.
     pub tls: TlsSettings,
     /// How much waits in memory.
@@ -47,6 +51,22 @@ pub struct AgentSettings {
     pub authentication: Option<Secret>,
     /// `agent.allow_plaintext_token`.
     pub allow_plaintext_token: bool,
+    /// `osinfo.ipv4_list_size`: the most IPv4 addresses among the instance properties.
+    pub ipv4_list_size: usize,
+}
+
+/// How often the agent speaks for itself, and asks what it is to do.
+#[derive(Debug, Clone)]
+pub struct DutySettings {
+    /// `collector.heartbeat_period`.
+    pub heartbeat_period: Duration,
+    /// `collector.properties_report_period_factor`: every so many heartbeats the instance
+    /// properties take the place of one.
+    pub properties_factor: u64,
+    /// `collector.get_agent_dynamic_config_interval`.
+    pub configuration_interval: Duration,
+    /// `collector.get_profile_task_interval`.
+    pub profile_interval: Duration,
 }
 
 /// Where records go and how long that may take.
@@ -54,10 +74,22 @@ pub struct AgentSettings {
 pub struct LinkSettings {
     /// `collector.backend_service`; empty when unset.
     pub backends: Vec<Backend>,
+    /// `collector.proxy`.
+    pub proxy: Option<Proxy>,
     /// `collector.authority`.
     pub authority: Option<String>,
     /// `collector.grpc_upstream_timeout`: the deadline of a call.
     pub upstream_timeout: Duration,
+    /// `collector.grpc_channel_check_interval` × `agent.force_reconnection_period`: the longest pause
+    /// between two attempts to connect.
+    pub longest_rest: Duration,
+    /// `collector.is_resolve_dns_periodically`: how often names are looked up anew,
+    /// `collector.grpc_channel_check_interval`.
+    pub lookup_interval: Option<Duration>,
+    /// `collector.keepalive_interval`: HTTP/2 pings.
+    pub keepalive_interval: Option<Duration>,
+    /// `collector.connection_max_age`.
+    pub connection_max_age: Option<Duration>,
 }
 
 /// One backend as it was written.
@@ -104,6 +136,24 @@ pub struct TlsSettings {
     pub strict: bool,
     /// `agent.ssl_verify_depth`: the most intermediates of a chain.
     pub verify_depth: Option<u32>,
+    /// `agent.ssl_fips` and `agent.ssl_fips_config`.
+    pub fips: Fips,
+    /// `agent.ssl_provider`: what is loaded into a private library context for key URIs.
+    pub providers: Vec<String>,
+}
+
+/// Whether the link must be FIPS's.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Fips {
+    /// OpenSSL as it is.
+    #[default]
+    Off,
+    /// Nothing starts unless it is proven that a FIPS provider does all the work.
+    Required {
+        /// `agent.ssl_fips_config`; absent: where OpenSSL finds it.
+        config: Option<PathBuf>,
+    },
 }
 
 /// TLS policy as it was written; `None` leaves what `openssl.cnf` says.
@@ -188,8 +238,8 @@ pub enum TlsReason {
 pub enum Source {
     /// A file, already resolved against the agent folder.
     File(PathBuf),
-    /// A URI for OpenSSL's store, such as `pkcs11:…`.
-    Uri(String),
+    /// A URI for OpenSSL's store, such as `pkcs11:…`; it may hold a PIN.
+    Uri(Secret),
     /// Bytes in memory.
     Bytes(Secret<Vec<u8>>),
 }
@@ -346,9 +396,22 @@ impl<T> fmt::Debug for Secret<T> {
 
 impl TlsSettings {
     /// Whether the rule for certificates of SkyWalking's key script may speak: it cannot vouch for
-    /// revocation or strictness.
+    /// revocation or strictness, nor for whose code verified a signature.
     pub fn same_name_rule(&self) -> bool {
-        self.same_name_issuer && !self.strict && self.crl.is_none() && self.ocsp == Ocsp::Off
+        self.same_name_issuer
+            && !self.strict
+            && self.crl.is_none()
+            && self.ocsp == Ocsp::Off
+            && !self.fips.is_required()
+    }
+}
+
+// === impl Fips ===
+
+impl Fips {
+    /// Whether FIPS is required.
+    pub fn is_required(&self) -> bool {
+        matches!(self, Self::Required { .. })
     }
 }
 
@@ -392,7 +455,7 @@ impl fmt::Display for Source {
         match self {
             Self::File(path) => path.display().fmt(f),
             // A URI may carry a PIN: only its scheme is shown.
-            Self::Uri(uri) => write!(f, "{}:…", uri.split(':').next().unwrap_or_default()),
+            Self::Uri(uri) => write!(f, "{}:…", uri.expose().split(':').next().unwrap_or_default()),
             Self::Bytes(_) => f.write_str("memory"),
         }
     }

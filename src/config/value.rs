@@ -5,7 +5,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::{backend, idn};
+use super::{backend, idn, proxy};
 use crate::error::Code;
 
 /// The type of a setting.
@@ -44,6 +44,8 @@ pub enum Kind {
     Path,
     /// Permissions of a file, in octal.
     Permissions,
+    /// The URL of an HTTP proxy; its password is never shown.
+    Proxy,
     /// A whole number of seconds.
     Seconds {
         /// The smallest allowed.
@@ -105,6 +107,7 @@ pub(super) fn check(kind: Kind, text: &str) -> Result<String, Fault> {
             number(kind, text).map(|number| number.to_string())
         }
         Kind::OneOf(words) => one_of(words, text).map(str::to_owned),
+        Kind::Proxy => proxy::proxy(text).map(|_| text.to_owned()),
         Kind::Permissions => permissions(text).map(|mode| format!("{mode:04o}")),
         Kind::Json => properties(text).map(|_| text.to_owned()),
         Kind::Token => token(text).map(|()| text.to_owned()),
@@ -287,6 +290,7 @@ impl fmt::Display for Kind {
             Self::OneOf(words) => return f.write_str(&words.join(", ")),
             Self::Path => "path",
             Self::Permissions => "permissions in octal",
+            Self::Proxy => "URL, secret",
             Self::Seconds { .. } => "a plain number of seconds",
             Self::Secret => "secret",
             Self::ServerName => "DNS name or IP address",

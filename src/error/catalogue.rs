@@ -47,6 +47,8 @@ pub enum Stage {
     Dns,
     /// Connecting to the backend.
     Tcp,
+    /// Being let through by a proxy.
+    Proxy,
     /// The TLS handshake.
     Tls,
     /// The peer's certificate.
@@ -146,8 +148,18 @@ catalogue! {
         "turn TLS on, or accept the risk with agent.allow_plaintext_token=true";
     BadServerName = 124, Settings, Settings, "the server name cannot be verified",
         "set agent.ssl_server_name to the DNS name or IP address in the backend's certificate";
+    BadProxy = 125, Settings, Settings, "the proxy's address is malformed",
+        "write http://host:port or http://user:password@host:port, with @ as %40, / as %2F and % as %25 in user and password";
     AckWithoutSpool = 128, Settings, Settings, "records shall be answered for once they are on disk, but there is no spool",
         "set spool.path, or relay.ack to queued or delivered";
+    AgentDisabled = 130, Settings, Settings, "the agent is switched off",
+        "set agent.enable=true, or report nothing";
+    ServiceNameMissing = 131, Settings, Settings, "no service name is set",
+        "set agent.service_name, for example by SW_AGENT_NAME=shop";
+    NotAReport = 132, Settings, Uplink, "no records can be reported by this method",
+        "name the full path of a method that takes reports, such as /skywalking.v3.EventService/collect";
+    BadAgentVersion = 133, Settings, Settings, "the agent's version cannot be a header",
+        "give the host's agent version in visible ASCII characters";
 
     // 2xx: files of certificates and keys
     FileMissing = 201, Material, Files, "the file does not exist",
@@ -195,6 +207,15 @@ catalogue! {
     SpoolNewer = 223, Machine, Files, "the spool was written by a later version",
         "run that version until the spool is empty, or name another spool.path; nothing in it was changed";
 
+    UriFailed = 225, Material, Files, "nothing can be loaded from the URI",
+        "see OpenSSL's reason; `openssl storeutl -provider PROVIDER -provider default URI` shows what is there";
+    UriSecretRefused = 226, Material, Files, "the PIN or passphrase of the URI is missing or wrong",
+        "check agent.ssl_key_passphrase or agent.ssl_key_passphrase_path before you start again: each start is one attempt, and a few wrong ones lock a token";
+    FipsForm = 227, Material, Files, "the file is in a form that FIPS does not allow",
+        "convert it: openssl pkcs8 -topk8 -in FILE -v2 aes256 -v2prf hmacWithSHA256 -out FILE.new";
+    FipsWeak = 228, Material, Files, "a key or signature of the file is not approved by FIPS",
+        "re-issue it with RSA of 2048 bits or more, or P-256, P-384 or P-521, and SHA-256 or better";
+
     // 3xx: OpenSSL
     OpenSslFailed = 301, Machine, OpenSsl, "OpenSSL cannot be set up",
         "see OpenSSL's reason; `skytls version` shows which OpenSSL and which openssl.cnf are in use";
@@ -209,17 +230,42 @@ catalogue! {
     NoVersionLeft = 306, Settings, OpenSsl, "the policy leaves no TLS version to be used",
         "allow TLS 1.2 or TLS 1.3 in openssl.cnf and agent.ssl_min_protocol and agent.ssl_max_protocol; skytls never goes below";
 
+    FipsNotFound = 310, Machine, OpenSsl, "FIPS is required, and there is no FIPS provider",
+        "install your distribution's FIPS provider and name it in openssl.cnf, or set agent.ssl_fips_config to the fips.cnf or fipsmodule.cnf of one";
+    FipsNotProven = 311, Machine, OpenSsl, "FIPS is required, and cannot be proven to be in force",
+        "see which proof failed; `openssl fipsinstall -module FIPS.SO -in FIPSMODULE.CNF -verify` checks the installation";
+    FipsConflict = 312, Settings, Settings, "a setting cannot stand beside agent.ssl_fips",
+        "change or remove the setting, or set agent.ssl_fips=off";
+    FipsNothingLeft = 313, Settings, OpenSsl, "the policy and FIPS together leave nothing to be used",
+        "allow AES-GCM, P-256 and SHA-256 in openssl.cnf and the agent.ssl_* policy";
+    ProviderFailed = 314, Machine, OpenSsl, "an OpenSSL provider cannot be loaded",
+        "install its module where OpenSSL looks for it, name its path in openssl.cnf, or set OPENSSL_MODULES";
+
     // 4xx: network
-    NameNotFound = 401, Network, Dns, "the backend's name cannot be resolved",
+    NameNotFound = 401, Network, Dns, "the name cannot be resolved",
         "check the name in collector.backend_service and this machine's DNS";
-    ConnectRefused = 402, Network, Tcp, "the backend refuses the connection",
+    ConnectRefused = 402, Network, Tcp, "the connection is refused",
         "check that the backend runs and listens on this port";
-    ConnectTimedOut = 403, Network, Tcp, "the backend does not answer in time",
+    ConnectTimedOut = 403, Network, Tcp, "the connection is not answered in time",
         "check firewalls between this machine and the backend";
-    ConnectFailed = 404, Network, Tcp, "the backend cannot be reached",
+    ConnectFailed = 404, Network, Tcp, "the connection cannot be made",
         "see the reason";
     ConnectionLost = 405, Network, Tcp, "the connection to the backend was lost",
         "none: skytls connects again; if it happens often, look for idle limits on the way";
+    ProxyRefused = 406, Network, Proxy, "the proxy refuses to connect to the backend",
+        "see the status, and the proxy's log";
+    ProxyDenied = 407, Network, Proxy, "the proxy demands credentials",
+        "set collector.proxy=http://user:password@host:port";
+    ProxyTimedOut = 408, Network, Proxy, "the proxy does not answer in time",
+        "check that the port is an HTTP proxy's, and that the proxy reaches the backend";
+    NotAProxy = 409, Network, Proxy, "the answer is not an HTTP proxy's",
+        "check host and port in collector.proxy";
+    BackendSilent = 410, Network, Tcp, "the backend has stopped answering",
+        "look whether the backend hangs or the network on the way drops packets; skytls has left the connection";
+    ConnectionReplaced = 411, Network, Tcp, "the connection was replaced, and its time to drain is over",
+        "none: what was under way is sent again; agent.ssl_drain_timeout gives it more time";
+    BackendGoesAway = 412, Network, Http2, "the backend takes no more calls on this connection",
+        "none: skytls makes the next connection; the backend is stopping or limits the age of connections";
 
     // 5xx: TLS
     HandshakeTimedOut = 501, Tls, Tls, "the TLS handshake did not finish in time",
@@ -263,6 +309,9 @@ catalogue! {
     AlpnMissing = 520, Tls, Alpn, "the backend did not agree to HTTP/2",
         "name a gRPC port; a TLS-inspecting proxy that does not know HTTP/2 looks like this too";
 
+    FipsConnection = 521, Tls, Tls, "the connection does not hold what FIPS demands",
+        "let the backend offer TLS 1.3, or TLS 1.2 with the extended master secret (RFC 7627), and a chain of approved keys";
+
     // 6xx: HTTP/2 and gRPC
     Http2Failed = 601, Network, Http2, "the HTTP/2 connection failed",
         "check that the port is a gRPC port";
@@ -270,6 +319,14 @@ catalogue! {
         "see the gRPC status";
     MessageTooLarge = 603, Backend, Grpc, "a message is larger than 50 MiB",
         "send smaller messages: no SkyWalking backend accepts this one";
+    BackendDenies = 604, Backend, Grpc, "the backend refuses the token",
+        "compare agent.authentication with the backend's SW_AUTHENTICATION; records wait meanwhile";
+    PingsRefused = 605, Network, Http2, "the backend finds our keep-alive pings too frequent",
+        "set collector.keepalive_interval to 300 s or more, or to 0; skytls pings less often from now on";
+    BackendBusy = 606, Backend, Grpc, "the backend has more to do than it can",
+        "none: records wait and are sent more slowly; if it lasts, give the backend more memory or more nodes";
+    DutyUnknown = 611, Backend, Grpc, "the backend does not know the call",
+        "none: the agent does without it; a newer backend knows it";
 
     // 7xx: local listeners
     PortTaken = 701, Machine, Listen, "the listen address is in use",

@@ -37,14 +37,7 @@ impl Policy {
         if local.is_some() {
             forwarded.retain(|name| *name != AUTHENTICATION);
         }
-        let token = settings.agent.authentication.as_ref().and_then(|token| {
-            let mut value = HeaderValue::from_str(token.expose()).ok()?;
-            value.set_sensitive(true);
-            Some(value)
-        });
-        let stays_here = settings.link.backends.iter().all(|backend| backend.is_local());
-        let tokens_allowed =
-            settings.tls.mode.is_tls() || stays_here || settings.agent.allow_plaintext_token;
+        let (token, tokens_allowed) = (settings.own_token(), settings.tokens_may_travel());
         Self { forwarded, local, token, tokens_allowed, warned: AtomicBool::new(false) }
     }
 

@@ -1,6 +1,6 @@
 //! What goes back to the client: a gRPC status, an empty message, or nothing at all.
 //!
-//! No answer of the collector carries content: an empty `Commands` is an empty message, and so is
+//! By itself the collector answers without content: an empty `Commands` is an empty message, and so is
 //! every other answer of the protocol whose fields have their defaults.
 
 use std::fmt;
@@ -13,7 +13,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame};
 
-use crate::protocol::frame::FrameError;
+use crate::protocol::frame::{self, FrameError};
 
 /// A gRPC status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,10 +72,13 @@ impl Status {
         response
     }
 
-    /// The answer with one empty message and this status.
-    pub(super) fn with_message(self) -> Response<Answer> {
-        Answer { message: Some(Bytes::from_static(EMPTY_MESSAGE)), end: End::Now(Some(self)) }
-            .response()
+    /// The answer with one message, mostly an empty one, and this status.
+    pub(super) fn with_message(self, message: &[u8]) -> Response<Answer> {
+        let message = match message {
+            [] => Bytes::from_static(EMPTY_MESSAGE),
+            message => [&frame::header(false, message.len())[..], message].concat().into(),
+        };
+        Answer { message: Some(message), end: End::Now(Some(self)) }.response()
     }
 
     fn write(&self, headers: &mut HeaderMap) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method as Verb, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -28,6 +29,7 @@ struct Call {
     connection: Arc<Connection>,
     info: CallInfo,
     page: Page,
+    shape: Shape,
     /// The faults this call is under; nearly always none, and then nothing is asked per message.
     orders: Vec<Arc<Order>>,
     delay: Option<Duration>,
@@ -37,6 +39,8 @@ struct Call {
     splitter: Splitter,
     /// Messages taken in.
     taken: u64,
+    /// The content of a unary call's answer.
+    answer: Bytes,
     entry: Entry,
 }
 
@@ -103,6 +107,7 @@ pub(super) async fn serve(
         shared,
         connection,
         page,
+        shape: method.shape,
         orders,
         delay: None,
         throttle: None,
@@ -110,9 +115,10 @@ pub(super) async fn serve(
         body,
         splitter: Splitter::new(MAX_MESSAGE),
         taken: 0,
+        answer: Bytes::new(),
         entry,
     };
-    call.run(method.shape).await
+    call.run().await
 }
 
 const AUTHENTICATION: &str = "authentication";
@@ -161,7 +167,8 @@ fn carries(metadata: &HeaderMap, token: &Secret) -> bool {
 // === impl Call ===
 
 impl Call {
-    async fn run(mut self, shape: Shape) -> Result<Response<Answer>, Abort> {
+    async fn run(mut self) -> Result<Response<Answer>, Abort> {
+        let shape = self.shape;
         let mut ended = self.begin();
         if ended.is_ok() {
             ended = match shape {
@@ -179,7 +186,9 @@ impl Call {
             };
         }
         match self.end(ended).await? {
-            status if status.is_ok() && shape != Shape::Bidi => Ok(status.with_message()),
+            status if status.is_ok() && shape != Shape::Bidi => {
+                Ok(status.with_message(&self.answer))
+            }
             status => Ok(status.alone()),
         }
     }
@@ -260,11 +269,17 @@ impl Call {
             tally.messages += 1;
             tally.bytes += message.data.len() as u64;
             tally.compressed += u64::from(message.compressed);
-            if self.shared.observer.is_some() || !self.orders.is_empty() {
+            let watched = self.shared.observer.is_some() || self.shared.responder.is_some();
+            if watched || !self.orders.is_empty() {
                 // One by one, so that whoever hears of a message finds it counted.
                 self.book(tally);
                 if let Some(observer) = &self.shared.observer {
                     observer(&self.info, &message);
+                }
+                if let Some(responder) = &self.shared.responder
+                    && self.shape == Shape::Unary
+                {
+                    self.answer = responder(&self.info, &message).unwrap_or_default();
                 }
                 self.strike()?;
             }

@@ -2,7 +2,7 @@
 
 use super::CollectorTls;
 use crate::error::Result;
-use crate::tls::{Acceptor, ListenerNames, Names};
+use crate::tls::{Acceptor, ListenerNames, Names, Realm};
 
 /// As the command line calls them.
 const NAMES: ListenerNames = ListenerNames {
@@ -12,7 +12,8 @@ const NAMES: ListenerNames = ListenerNames {
 
 /// Accepts TLS connections for HTTP/2.
 pub(super) fn acceptor(tls: &CollectorTls) -> Result<Acceptor> {
-    let acceptor = Acceptor::load(&tls.identity, tls.client_ca.as_ref(), &NAMES)?;
+    let acceptor =
+        Acceptor::load(&tls.identity, tls.client_ca.as_ref(), &NAMES, &Realm::default())?;
     for warning in &acceptor.description().warnings {
         log::warn!("{warning}");
     }

@@ -5,18 +5,21 @@
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{
-    self, AlpnError, Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslRef,
+    self, AlpnError, Ssl, SslContext, SslContextBuilder, SslMode, SslOptions, SslRef,
     SslVerifyMode, SslVersion, select_next_proto,
 };
 use openssl::stack::Stack;
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::{X509, X509Name, X509VerifyResult};
+use ossl_ext::conf::Side;
+use ossl_ext::context::Method;
 
-use super::Description;
 use super::certificates::{self, Purpose};
 use super::context::ALPN_H2;
 use super::identity::{self, Identity, Names};
-use crate::config::{IdentitySource, Source};
+use super::realm::Realm;
+use super::{Description, fips_policy};
+use crate::config::{IdentitySource, PolicySettings, Source};
 use crate::error::{Code, Error, Result};
 
 /// Accepts TLS connections for HTTP/2; cheap to clone.
@@ -45,14 +48,19 @@ impl Acceptor {
         identity: &IdentitySource,
         client_ca: Option<&Source>,
         names: &ListenerNames,
+        realm: &Realm,
     ) -> Result<Self> {
         let mut description = Description {
             identity_source: Some(identity.chain.to_string()),
             ..Description::default()
         };
-        let own = identity::load(identity, &names.identity)?;
+        let own = identity::load(identity, &names.identity, realm)?;
         description.note_identity(&own);
-        let mut builder = new_builder().map_err(failed)?;
+        let mut builder = new_builder(realm).map_err(failed)?;
+        if let (Some(library), Some(_)) = (realm.context(), realm.fips()) {
+            let policy = PolicySettings::default();
+            fips_policy::enforce(&mut builder, library, &policy, Side::Both)?;
+        }
         super::context::present(&mut builder, &own).map_err(|error| {
             Error::new(Code::MaterialRefused)
                 .key(names.identity.chain)
@@ -60,7 +68,7 @@ impl Acceptor {
                 .because(error)
         })?;
         if let Some(source) = client_ca {
-            let ca = certificates::load(source, names.client_ca, Purpose::Anchors)?;
+            let ca = certificates::load(source, names.client_ca, Purpose::Anchors, realm)?;
             description.ca_source = Some(source.to_string());
             description.note_anchors(&ca);
             demand_client_certificates(&mut builder, &ca, &own).map_err(|error| {
@@ -153,9 +161,9 @@ fn failed(error: ErrorStack) -> Error {
     Error::new(Code::OpenSslFailed).because(error)
 }
 
-fn new_builder() -> Result<SslContextBuilder, ErrorStack> {
+fn new_builder(realm: &Realm) -> Result<SslContextBuilder, ErrorStack> {
     super::establish();
-    let mut builder = SslContextBuilder::new(SslMethod::tls_server())?;
+    let mut builder = realm.ssl_context(Method::Server)?;
     // openssl.cnf may demand more than TLS 1.2; it does not get less.
     let enough = [SslVersion::TLS1_2, SslVersion::TLS1_3];
     if !builder.min_proto_version().is_some_and(|version| enough.contains(&version)) {

@@ -10,7 +10,8 @@ use openssl::pkcs7::Pkcs7;
 use openssl::x509::X509;
 
 use super::contents::{Block, Contents, Shape};
-use super::{archive, folder, read};
+use super::realm::Realm;
+use super::{archive, folder, preflight, read};
 use crate::config::{Secret, Source};
 use crate::error::{Code, Error, Result};
 
@@ -23,12 +24,58 @@ pub(super) enum Purpose<'a> {
     Chain(Option<&'a Secret>),
 }
 
-/// Reads every certificate of a source, in the order of the file; at least one.
-pub(super) fn load(source: &Source, key: &str, purpose: Purpose<'_>) -> Result<Vec<X509>> {
+/// Reads every certificate of a source into a realm, in the order of the file; at least one.
+pub(super) fn load(
+    source: &Source,
+    key: &str,
+    purpose: Purpose<'_>,
+    realm: &Realm,
+) -> Result<Vec<X509>> {
+    let found = found(source, key, purpose, realm)?;
+    if realm.fips().is_some() {
+        let role = match purpose {
+            Purpose::Anchors => preflight::Role::Anchor,
+            Purpose::Chain(_) => preflight::Role::Own,
+        };
+        if let Some(objection) = preflight::certificates(&found, role).into_iter().next() {
+            return Err(objection.error(key, &source.to_string()));
+        }
+    }
+    realm.adopt(found)
+}
+
+/// The certificates of a source as the default context reads them: no key is used there.
+pub(super) fn found(
+    source: &Source,
+    key: &str,
+    purpose: Purpose<'_>,
+    realm: &Realm,
+) -> Result<Vec<X509>> {
+    if let Source::Uri(uri) = source {
+        let secret = match purpose {
+            Purpose::Anchors => None,
+            Purpose::Chain(passphrase) => passphrase,
+        };
+        let objects = realm.load(source, uri, secret, key)?;
+        return some(objects.certificates).ok_or_else(|| {
+            Error::new(Code::UriFailed)
+                .key(key)
+                .file(source.to_string())
+                .found("no certificate")
+                .expected("a URI of certificates")
+        });
+    }
     if let (Purpose::Anchors, Some(path)) = (purpose, source.path().filter(|path| path.is_dir())) {
         return hashed_folder(path, key);
     }
     let bytes = read::bytes(source, key)?;
+    if realm.fips().is_some()
+        && let Purpose::Chain(_) = purpose
+        && let contents @ Contents::Der(Shape::Pkcs12) = Contents::of(&bytes)
+        && let Some(objection) = preflight::form(&contents, &bytes)
+    {
+        return Err(objection.error(key, &source.to_string()));
+    }
     decode(&bytes, &source.to_string(), key, purpose)
 }
 
@@ -131,7 +178,7 @@ fn wrong_type(error: Error, contents: &Contents) -> Error {
     } else if holds("X509 CRL") || matches!(contents, Contents::Der(Shape::RevocationList)) {
         error.hint("this is a revocation list: name it in agent.ssl_crl_path")
     } else if matches!(contents, Contents::Der(Shape::Pkcs12)) {
-        error.hint("convert it: openssl pkcs12 -in FILE -nokeys -out FILE.crt")
+        error.hint("take its certificates out: openssl pkcs12 -in FILE -nokeys -out FILE.crt")
     } else {
         error
     }

@@ -4,15 +4,16 @@ use std::env;
 use std::path::Path;
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{
-    SslConnector, SslContext, SslContextBuilder, SslMethod, SslMode, SslVerifyMode,
-};
+use openssl::ssl::{SslConnector, SslContextBuilder, SslMethod, SslMode, SslVerifyMode};
 use openssl::x509::verify::X509VerifyFlags;
 use openssl::x509::{X509, X509CrlRef, X509StoreContextRef};
+use ossl_ext::conf::Side;
+use ossl_ext::context::Method;
 
 use super::identity::Identity;
+use super::realm::Realm;
 use super::verify::Verifier;
-use super::{policy, staple};
+use super::{fips_policy, policy, session, staple};
 use crate::config::{TlsSettings, Trust};
 use crate::error::{Code, Error, Result};
 
@@ -25,12 +26,13 @@ pub(super) struct Parts<'a> {
     pub(super) anchors: &'a [X509],
     pub(super) identity: Option<&'a Identity>,
     pub(super) verifier: &'a Verifier,
+    pub(super) realm: &'a Realm,
 }
 
 /// Assembles a connector.
 pub(super) fn connector(parts: &Parts<'_>) -> Result<SslConnector> {
     // SSL_CTX_new applies [system_default_sect] of openssl.cnf; nothing below may take it back.
-    let mut context = SslContext::builder(SslMethod::tls_client()).map_err(failed)?;
+    let mut context = parts.realm.ssl_context(Method::Client).map_err(failed)?;
     context.set_mode(
         SslMode::AUTO_RETRY
             | SslMode::ENABLE_PARTIAL_WRITE
@@ -39,6 +41,9 @@ pub(super) fn connector(parts: &Parts<'_>) -> Result<SslConnector> {
     );
     policy::forget_errors();
     policy::apply(&mut context, &parts.settings.policy)?;
+    if let (Some(library), Some(_)) = (parts.realm.context(), parts.realm.fips()) {
+        fips_policy::enforce(&mut context, library, &parts.settings.policy, Side::Client)?;
+    }
     context.set_alpn_protos(ALPN_H2).map_err(failed)?;
     trust(&mut context, parts)?;
     if let Some(identity) = parts.identity {
@@ -50,6 +55,7 @@ pub(super) fn connector(parts: &Parts<'_>) -> Result<SslConnector> {
     context.set_verify_callback(SslVerifyMode::PEER, move |accepted, store| {
         judge.judge(accepted, store, None)
     });
+    session::collect(&mut context);
 
     let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(failed)?;
     // The builder's own context has the crate's cipher list instead of the system's.
@@ -82,7 +88,8 @@ fn trust(context: &mut SslContextBuilder, parts: &Parts<'_>) -> Result<()> {
             let judge = Box::new(move |accepted, store: &mut X509StoreContextRef| {
                 judge.judge(accepted, store, None)
             });
-            ossl_ext::trust_besides(context, parts.anchors, partial, &lists, judge)
+            let library = parts.realm.context();
+            ossl_ext::trust_besides(context, parts.anchors, partial, &lists, judge, library)
                 .map_err(failed)?;
         }
         Trust::System => {}

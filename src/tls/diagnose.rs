@@ -7,7 +7,8 @@ use std::io;
 
 use openssl::ssl::{self, ErrorCode, SslRef};
 
-use super::verify::{REVOKED, Refusal, SELF_SIGNED_LEAF, Testimony, Witness};
+use super::verify::{REVOKED, Refusal, SELF_SIGNED_LEAF};
+use super::witness::{Testimony, Witness};
 use crate::error::{Code, Error};
 
 /// What this end brought to the handshake; decides how a refusal is read.

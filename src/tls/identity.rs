@@ -4,6 +4,7 @@ use openssl::pkey::{PKey, PKeyRef, Private};
 use openssl::x509::{X509, X509Ref};
 
 use super::certificates::{self, Purpose};
+use super::realm::Realm;
 use super::{key, order};
 use crate::config::IdentitySource;
 use crate::error::{Code, Error, Result};
@@ -33,10 +34,11 @@ pub struct Identity {
 }
 
 /// Reads chain and key and checks that they belong together.
-pub(super) fn load(source: &IdentitySource, names: &Names) -> Result<Identity> {
+pub(super) fn load(source: &IdentitySource, names: &Names, realm: &Realm) -> Result<Identity> {
     let passphrase = source.passphrase.as_ref();
-    let certificates = certificates::load(&source.chain, names.chain, Purpose::Chain(passphrase))?;
-    let mut keys = key::load(&source.key, passphrase, names)?;
+    let purpose = Purpose::Chain(passphrase);
+    let certificates = certificates::load(&source.chain, names.chain, purpose, realm)?;
+    let mut keys = key::load(&source.key, passphrase, names, realm)?;
     let pair = certificates.iter().enumerate().find_map(|(i, certificate)| {
         let public = certificate.public_key().ok()?;
         keys.iter().position(|key| key.public_eq(&public)).map(|k| (i, k))

@@ -5,7 +5,8 @@ use openssl::pkey::{PKey, Private};
 
 use super::contents::{Contents, Shape};
 use super::identity::Names;
-use super::{archive, read};
+use super::realm::Realm;
+use super::{archive, fips, preflight, read};
 use crate::config::{Secret, Source};
 use crate::error::{Code, Error, Result};
 
@@ -15,7 +16,17 @@ pub(super) fn load(
     source: &Source,
     passphrase: Option<&Secret>,
     names: &Names,
+    realm: &Realm,
 ) -> Result<Vec<PKey<Private>>> {
+    if let Source::Uri(uri) = source {
+        let keys = realm.load(source, uri, passphrase, names.key)?.keys;
+        return if keys.is_empty() {
+            let error = Error::new(Code::UriFailed).key(names.key).file(source.to_string());
+            Err(error.found("no private key").expected("a URI of a private key"))
+        } else {
+            Ok(keys)
+        };
+    }
     let bytes = read::bytes(source, names.key)?;
     let secret = super::passphrase_bytes(passphrase, names.passphrase.unwrap_or(names.key))?;
     let contents = Contents::of(&bytes);
@@ -40,8 +51,28 @@ pub(super) fn load(
             }
             (true, None) => fault(Code::PassphraseNeeded),
             (true, Some(_)) => fault(Code::PassphraseWrong).because(error),
+            (false, _) if realm.fips().is_some() => {
+                preflight::unknown_key("of the file").error(names.key, &source.to_string())
+            }
             (false, _) => fault(Code::Damaged).because(error),
         })
+    };
+    if realm.fips().is_some()
+        && let Some(objection) = preflight::form(&contents, &bytes)
+    {
+        return Err(objection.error(names.key, &source.to_string()));
+    }
+    let read = |bytes: &[u8], encrypted| {
+        // The passphrase is always given, if only an empty one: without it OpenSSL prompts.
+        let key = decrypted(realm.private_key(bytes, &secret), encrypted)?;
+        if realm.fips().is_none() {
+            return Ok(key);
+        }
+        match preflight::key(&key, "of the file") {
+            Some(objection) => Err(objection.error(names.key, &source.to_string())),
+            None if !fips::serves(&key) => Err(fips::not_served("the private key")),
+            None => Ok(key),
+        }
     };
     match &contents {
         Contents::Pem(blocks) => {
@@ -50,9 +81,7 @@ pub(super) fn load(
                 if block.encrypted && passphrase.is_none() {
                     return Err(fault(Code::PassphraseNeeded));
                 }
-                // The passphrase is always given, if only an empty one: without it OpenSSL prompts.
-                let key = PKey::private_key_from_pem_passphrase(&block.pem, &secret);
-                keys.push(decrypted(key, block.encrypted)?);
+                keys.push(read(&block.pem, block.encrypted)?);
             }
             if keys.is_empty() {
                 Err(wrong_type(fault(Code::WrongType), &contents))
@@ -60,21 +89,22 @@ pub(super) fn load(
                 Ok(keys)
             }
         }
-        Contents::Der(Shape::PrivateKey) => {
-            Ok(vec![decrypted(PKey::private_key_from_der(&bytes), false)?])
-        }
+        Contents::Der(Shape::PrivateKey) => Ok(vec![read(&bytes, false)?]),
         Contents::Der(Shape::EncryptedPrivateKey) => {
             if passphrase.is_none() {
                 return Err(fault(Code::PassphraseNeeded));
             }
-            Ok(vec![decrypted(PKey::private_key_from_pkcs8_passphrase(&bytes, &secret), true)?])
+            Ok(vec![read(&bytes, true)?])
         }
         Contents::Der(Shape::Pkcs12) => {
             let key = archive::open(&bytes, passphrase, fault)?.key;
-            key.map(|key| vec![key]).ok_or_else(|| {
+            let key = key.ok_or_else(|| {
                 fault(Code::WrongType)
                     .hint("the file holds no private key: export it again with its key")
-            })
+            })?;
+            // Into the realm, if it is not the default one.
+            let der = key.private_key_to_pkcs8().map_err(|e| fault(Code::Damaged).because(e))?;
+            Ok(vec![read(&der, false)?])
         }
         Contents::Der(Shape::Other) | Contents::Unknown => Err(fault(Code::NotRecognised)),
         Contents::Der(_) => Err(wrong_type(fault(Code::WrongType), &contents)),

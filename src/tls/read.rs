@@ -18,8 +18,9 @@ pub(super) fn bytes(source: &Source, key: &str) -> Result<Vec<u8>> {
     let bytes = match source {
         Source::File(path) => file(path, key)?,
         Source::Bytes(bytes) => bytes.expose().clone(),
+        // URIs are loaded by OpenSSL's store; whoever reads bytes has no use for them.
         Source::Uri(_) => {
-            return Err(Error::new(Code::NotBuiltYet)
+            return Err(Error::new(Code::BadValue)
                 .key(key)
                 .found(source)
                 .expected("the path of a file"));

@@ -9,6 +9,7 @@ use openssl::error::ErrorStack;
 use openssl::x509::{X509Crl, X509CrlRef};
 
 use super::contents::{Contents, Shape};
+use super::realm::Realm;
 use super::{days_until, folder, is_early, is_over, name, read};
 use crate::config::Source;
 use crate::error::{Chain, Code, Error, Result};
@@ -37,8 +38,8 @@ pub(super) struct Lists {
     pub(super) warnings: Vec<String>,
 }
 
-/// Reads the lists of a file or of a hashed folder, at least one.
-pub(super) fn load(source: &Source) -> Result<Lists> {
+/// Reads the lists of a file or of a hashed folder into a realm, at least one.
+pub(super) fn load(source: &Source, realm: &Realm) -> Result<Lists> {
     let mut found = Lists { lists: Vec::new(), warnings: Vec::new() };
     match source.path().filter(|path| path.is_dir()) {
         Some(path) => {
@@ -48,6 +49,10 @@ pub(super) fn load(source: &Source) -> Result<Lists> {
         }
         None => found.add(source)?,
     }
+    let adopted = std::mem::take(&mut found.lists).into_iter().map(|list| realm.adopt_crl(list));
+    found.lists = adopted
+        .collect::<Result<_, _>>()
+        .map_err(|error| Error::new(Code::OpenSslFailed).because(error))?;
     Ok(found)
 }
 

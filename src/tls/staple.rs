@@ -12,7 +12,9 @@ use openssl::x509::store::{X509Store, X509StoreBuilder};
 use openssl::x509::verify::X509VerifyFlags;
 use openssl::x509::{X509, X509Ref};
 
-use super::verify::{REVOKED, Witness};
+use super::unix_seconds;
+use super::verify::REVOKED;
+use super::witness::Witness;
 use crate::config::Ocsp;
 
 /// Why an answer was not enough; `code` is OpenSSL's verify error for it.
@@ -59,12 +61,21 @@ fn judge(ssl: &SslRef, rule: Ocsp) -> Result<(), Fault> {
     let Some(answer) = ssl.ocsp_status().filter(|answer| !answer.is_empty()) else {
         return match rule {
             Ocsp::Require => Err(Fault::new(MISSING, "no OCSP answer came with the certificate")),
+            _ if ssl.peer_certificate().is_some_and(|leaf| ossl_ext::must_staple(&leaf)) => {
+                Err(Fault::new(MISSING, "no OCSP answer came, and the certificate demands one"))
+            }
             _ => Ok(()),
         };
     };
     let chain = ssl.verified_chain().ok_or_else(|| Fault::new(FAILED, "there is no chain"))?;
     match (chain.get(0), chain.get(1)) {
-        (Some(leaf), Some(issuer)) => examine(answer, leaf, issuer),
+        (Some(leaf), Some(issuer)) => {
+            let until = examine(answer, leaf, issuer)?;
+            if let Some(witness) = Witness::of(ssl) {
+                witness.limit(until);
+            }
+            Ok(())
+        }
         // The leaf is an anchor itself: its issuer is not known, and so is nobody who may answer.
         _ if rule == Ocsp::Require => {
             Err(Fault::new(FAILED, "the issuer of the certificate is not known"))
@@ -73,7 +84,8 @@ fn judge(ssl: &SslRef, rule: Ocsp) -> Result<(), Fault> {
     }
 }
 
-fn examine(answer: &[u8], leaf: &X509Ref, issuer: &X509Ref) -> Result<(), Fault> {
+/// Judges an answer; until when it holds.
+fn examine(answer: &[u8], leaf: &X509Ref, issuer: &X509Ref) -> Result<i64, Fault> {
     let response =
         OcspResponse::from_der(answer).map_err(|error| Fault::because("no OCSP answer", &error))?;
     if response.status() != OcspResponseStatus::SUCCESSFUL {
@@ -94,12 +106,18 @@ fn examine(answer: &[u8], leaf: &X509Ref, issuer: &X509Ref) -> Result<(), Fault>
         .find_map(|id| basic.find_status(&id))
         .ok_or_else(|| Fault::new(UNKNOWN, "the answer is about another certificate"))?;
     // An answer need not say how long it holds.
-    let oldest = status.next_update().is_none().then_some(DAY);
+    let next = status.next_update();
+    let oldest = next.is_none().then_some(DAY);
     status
         .check_validity(SLACK, oldest)
         .map_err(|error| Fault::because("the answer is outside its dates", &error))?;
     if status.status == OcspCertStatus::GOOD {
-        Ok(())
+        let until = match next {
+            Some(next) => unix_seconds(ossl_ext::as_time(next)),
+            None => unix_seconds(ossl_ext::as_time(status.this_update))
+                .map(|issued| issued.saturating_add(i64::from(DAY))),
+        };
+        Ok(until.unwrap_or(i64::MIN))
     } else if status.status == OcspCertStatus::REVOKED {
         Err(Fault::new(REVOKED, "certificate revoked, says the OCSP answer"))
     } else {

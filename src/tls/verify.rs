@@ -12,18 +12,18 @@
 //! A list that has its serial number still counts.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use openssl::error::ErrorStack;
-use openssl::ex_data::Index;
 use openssl::pkey::{PKeyRef, Public};
-use openssl::ssl::{Ssl, SslRef, SslVerifyMode};
+use openssl::ssl::{SslRef, SslVerifyMode};
 use openssl::x509::{
     CrlStatus, X509, X509Crl, X509Ref, X509StoreContext, X509StoreContextRef, X509VerifyResult,
 };
 
-use super::{CertificateInfo, name};
+use super::CertificateInfo;
+use super::witness::{Testimony, Witness};
 
 /// Decides on certificates for all connections of one generation.
 #[derive(Clone)]
@@ -35,23 +35,6 @@ struct Rule {
     /// The revocation lists; OpenSSL has them too.
     lists: Vec<X509Crl>,
     warned: AtomicBool,
-}
-
-/// Takes down why a chain was refused, for the error of the one connection it belongs to.
-#[derive(Debug, Clone, Default)]
-pub struct Witness(Arc<Mutex<Option<Testimony>>>);
-
-/// The first thing OpenSSL objected to.
-#[derive(Debug, Clone)]
-pub(super) struct Testimony {
-    pub(super) code: i32,
-    pub(super) text: String,
-    pub(super) depth: u32,
-    pub(super) certificate: Option<CertificateInfo>,
-    /// The names that certificate was issued for.
-    pub(super) names: String,
-    /// Why the rule for same names did not help either.
-    pub(super) refusal: Option<Refusal>,
 }
 
 /// Why a leaf that names itself as issuer was not accepted under the rule; the later ones explain more.
@@ -134,8 +117,11 @@ impl Verifier {
         let mut refusal = None;
         if store.error().as_raw() == SELF_SIGNED_LEAF && store.error_depth() == 0 {
             match self.0.same_name_issuer(store) {
-                Ok(()) => {
+                Ok(until) => {
                     store.set_error(X509VerifyResult::OK);
+                    if let Some(witness) = witness {
+                        witness.limit(until);
+                    }
                     self.0.warn_once();
                     return true;
                 }
@@ -158,7 +144,8 @@ impl fmt::Debug for Verifier {
 // === impl Rule ===
 
 impl Rule {
-    fn same_name_issuer(&self, store: &X509StoreContextRef) -> Result<(), Refusal> {
+    /// Looks for an issuer that OpenSSL has not seen; until when it holds.
+    fn same_name_issuer(&self, store: &X509StoreContextRef) -> Result<i64, Refusal> {
         let leaf = store.current_cert().ok_or(Refusal::NoSuchName)?;
         let level = X509StoreContext::ssl_idx()
             .ok()
@@ -172,7 +159,7 @@ impl Rule {
                 continue;
             }
             match examine(issuer, leaf, minimum_bits(level)) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(super::unix_seconds(issuer.not_after()).unwrap_or(i64::MIN)),
                 // Of several CAs of that name, the one that signed it explains most.
                 Err(reason) => refusal = refusal.max(reason),
             }
@@ -282,80 +269,6 @@ fn minimum_bits(level: u32) -> u32 {
         3 => 128,
         4 => 192,
         _ => 256,
-    }
-}
-
-// === impl Witness ===
-
-impl Witness {
-    /// A witness who has seen nothing yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The witness of a connection, if it has one.
-    pub(super) fn of(ssl: &SslRef) -> Option<Self> {
-        ssl.ex_data(Self::index().ok()?).cloned()
-    }
-
-    /// Where a connection keeps its witness.
-    fn index() -> Result<Index<Ssl, Self>, ErrorStack> {
-        static INDEX: OnceLock<Index<Ssl, Witness>> = OnceLock::new();
-        if let Some(index) = INDEX.get() {
-            return Ok(*index);
-        }
-        let new = Ssl::new_ex_index()?;
-        Ok(*INDEX.get_or_init(|| new))
-    }
-
-    fn note(&self, store: &X509StoreContextRef, refusal: Option<Refusal>) {
-        let error = store.error();
-        self.testify(Testimony {
-            code: error.as_raw(),
-            text: error.error_string().to_owned(),
-            depth: store.error_depth(),
-            certificate: store.current_cert().map(CertificateInfo::of),
-            names: store.current_cert().map(name::presented).unwrap_or_default(),
-            refusal,
-        });
-    }
-
-    /// Takes down what was wrong with the OCSP answer about the leaf.
-    pub(super) fn note_ocsp(&self, code: i32, text: &str, leaf: Option<&X509Ref>) {
-        let certificate = leaf.map(CertificateInfo::of);
-        self.testify(Testimony {
-            code,
-            text: text.to_owned(),
-            depth: 0,
-            certificate,
-            names: String::new(),
-            refusal: None,
-        });
-    }
-
-    /// The first testimony counts: what follows is often its consequence.
-    fn testify(&self, testimony: Testimony) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(testimony);
-    }
-
-    pub(super) fn testimony(&self) -> Option<Testimony> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-// === impl Testimony ===
-
-impl Testimony {
-    /// From the result of a verification that had no witness; `None` if there is nothing to object.
-    pub(super) fn of(result: X509VerifyResult) -> Option<Self> {
-        (result != X509VerifyResult::OK).then(|| Self {
-            code: result.as_raw(),
-            text: result.error_string().to_owned(),
-            depth: 0,
-            certificate: None,
-            names: String::new(),
-            refusal: None,
-        })
     }
 }
 

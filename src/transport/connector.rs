@@ -13,7 +13,8 @@ use tonic::transport::Endpoint;
 use tower::{Service, ServiceExt};
 
 use super::alpn::AlpnGuard;
-use super::resolve::Resolve;
+use super::proxy::Proxied;
+use super::resolve::{Names, Resolve};
 use super::stream::Io;
 use super::tcp::Tcp;
 use super::tls::{Material, Tls};
@@ -24,7 +25,7 @@ use crate::error::{Code, Error, Result};
 use crate::tls::{Generation, PeerName};
 
 /// The pile of layers, bottom first.
-pub(crate) type Dial = Local<AlpnGuard<Tls<Tcp<Resolve>>>>;
+pub(crate) type Dial = Local<AlpnGuard<Tls<Proxied<Tcp<Resolve>>>>>;
 
 /// Connects to the host and port of a `Uri` by TLS, whatever the scheme says, and insists on HTTP/2.
 ///
@@ -110,10 +111,12 @@ impl Connector {
                 host: bare.to_owned(),
                 port: authority.port_u16().unwrap_or(443),
             },
+            proxy: None,
             protection: Some(Protection { material: self.material.clone(), name }),
             scheme: Scheme::HTTPS,
             authority,
             deadlines: self.deadlines,
+            names: Names::default(),
         })
     }
 }

@@ -1,284 +1,411 @@
-//! Holds one connection to one of the backends and heals it; calls go through a cloneable service.
+//! Holds one connection to one of the backends, heals it, and replaces it while it works.
 //!
-//! One task per transport walks through the states: *connecting* → *ready* → (the end) → *resting*
-//! → *connecting* …. Calls wait while it connects and fail at once, with the reason, while it
-//! rests; whoever would rather wait uses [`Transport::ready`].
+//! One task per transport. It always knows three things: the connection that serves, if any; the
+//! attempt under way, if any; and how each backend is. Whatever happens changes one of them, and then
+//! the next step follows from all three in [`Keeper::plan`]. It knows nothing of calls.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use hyper::body::Incoming;
-use tokio::sync::watch;
-use tonic::body::Body;
-use tower::Service;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+use tower::ServiceExt;
 
-use super::backoff::Backoff;
-use super::connection::{Connection, Refused};
+use super::Target;
+use super::backends::{Backends, Hurry};
+use super::census::Census;
+use super::connection::Connection;
 use super::connector::Dial;
-use super::stream::Negotiated;
-use super::{Dialling, Target};
+use super::resolve::Resolve;
+use super::state::{BackendStatus, Phase, Upkeep};
 use crate::error::{Chain, Code, Error, Result};
 
-/// Calls to whichever backend is connected. Cloning shares the connection.
-#[derive(Debug, Clone)]
-pub struct Transport {
-    phase: watch::Receiver<Phase>,
-    stop: Arc<watch::Sender<bool>>,
+/// What the keeper is told.
+#[derive(Debug)]
+pub(super) enum Order {
+    Replace { targets: Vec<Arc<Target>>, generation: u64, drain: Duration },
+    Stop,
 }
 
-/// The state of the link.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum State {
-    /// A connection is being made.
-    Connecting,
-    /// Calls can be made.
-    Ready(Ready),
-    /// The last attempt failed; the next one comes after a pause.
-    Resting {
-        /// When the next attempt starts.
-        until: Instant,
-        /// Why the last one failed.
-        reason: Error,
-    },
-    /// Stopped for good.
-    Stopped,
-}
-
-/// A connection that calls can be made on.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Ready {
-    /// The backend as it was set.
-    pub backend: String,
-    /// What TLS agreed on; `None` for plaintext.
-    pub negotiated: Option<Negotiated>,
-}
-
-/// The state with what belongs to this room alone.
-#[derive(Debug, Clone)]
-enum Phase {
-    Connecting,
-    Ready(Connection),
-    Resting { until: Instant, reason: Error },
-    Stopped,
-}
-
-// === impl Transport ===
-
-impl Transport {
-    /// Starts the keeper on the current tokio runtime.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime, as `tokio::spawn` does.
-    pub fn start(targets: Vec<Arc<Target>>) -> Self {
-        let (phases, phase) = watch::channel(Phase::Connecting);
-        let (stop, stopped) = watch::channel(false);
-        tokio::spawn(Keeper { targets, phases, stopped, backoff: Backoff::default() }.run());
-        Self { phase, stop: Arc::new(stop) }
-    }
-
-    /// The state at this moment.
-    pub fn state(&self) -> State {
-        self.phase.borrow().state()
-    }
-
-    /// Waits until calls can be made.
-    ///
-    /// # Errors
-    ///
-    /// [`Code::Stopped`] once the transport has been stopped.
-    pub async fn ready(&self) -> Result<Ready> {
-        let mut phase = self.phase.clone();
-        match phase.wait_for(|phase| matches!(phase, Phase::Ready(_) | Phase::Stopped)).await {
-            Ok(phase) => match phase.state() {
-                State::Ready(ready) => Ok(ready),
-                _ => Err(Error::new(Code::Stopped)),
-            },
-            Err(_) => Err(Error::new(Code::Stopped)),
-        }
-    }
-
-    /// Waits for the next change of the state.
-    pub async fn changed(&mut self) {
-        // An error means the keeper is gone, and with it every further change.
-        if self.phase.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-
-    /// Stops for good; calls under way end as they may.
-    pub fn stop(&self) {
-        self.stop.send_replace(true);
-    }
-
-    /// Makes a call; the request's URI needs only a path.
-    ///
-    /// # Errors
-    ///
-    /// While the link rests, the reason why; otherwise what broke this very call. The second part
-    /// says whether the request may have reached the backend.
-    pub async fn send(
-        &self,
-        mut request: http::Request<Body>,
-    ) -> Result<http::Response<Incoming>, (Error, Reach)> {
-        let mut phase = self.phase.clone();
-        loop {
-            let current = phase.borrow_and_update().clone();
-            match current {
-                Phase::Ready(connection) => match connection.send(request).await {
-                    Ok(response) => return Ok(response),
-                    Err(Refused::Failed(error)) => return Err((error, Reach::Unknown)),
-                    Err(Refused::Closed(unsent)) => {
-                        // GOAWAY: the keeper learns it here first.
-                        connection.retire();
-                        request = *unsent;
-                    }
-                },
-                Phase::Connecting => {}
-                Phase::Resting { reason, .. } => return Err((reason, Reach::None)),
-                Phase::Stopped => return Err((Error::new(Code::Stopped), Reach::None)),
-            }
-            if phase.changed().await.is_err() {
-                return Err((Error::new(Code::Stopped), Reach::None));
-            }
-        }
-    }
-}
-
-/// Whether a failed call may have reached the backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// It was never sent.
-    None,
-    /// It may have been.
-    Unknown,
-}
-
-impl Service<http::Request<Body>> for Transport {
-    type Response = http::Response<Incoming>;
-    type Error = Error;
-    type Future = Dialling<http::Response<Incoming>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let transport = self.clone();
-        Box::pin(async move { transport.send(request).await.map_err(|(error, _)| error) })
-    }
-}
-
-// === impl Phase ===
-
-impl Phase {
-    fn state(&self) -> State {
-        match self {
-            Self::Connecting => State::Connecting,
-            Self::Ready(connection) => State::Ready(Ready {
-                backend: connection.target.to_string(),
-                negotiated: connection.negotiated.clone(),
-            }),
-            Self::Resting { until, reason } => {
-                State::Resting { until: *until, reason: reason.clone() }
-            }
-            Self::Stopped => State::Stopped,
-        }
-    }
-}
-
-// === Keeper ===
-
-struct Keeper {
-    targets: Vec<Arc<Target>>,
+/// The task's own.
+pub(super) struct Keeper {
+    backends: Backends,
+    upkeep: Upkeep,
+    generation: u64,
+    serving: Option<Serving>,
+    attempt: Option<usize>,
+    /// Backends that rest and are being looked at.
+    probed: Vec<usize>,
+    work: JoinSet<Done>,
+    /// Attempts that failed since the last connection.
+    failures: u64,
     phases: watch::Sender<Phase>,
-    stopped: watch::Receiver<bool>,
-    backoff: Backoff,
+    statuses: watch::Sender<Vec<BackendStatus>>,
+    census: Census,
 }
 
-/// A connection that held this long counts as healthy: the next failure starts from the shortest
-/// rest again. A backend that accepts and drops connections at once must not be spun on.
+/// The connection in use.
+struct Serving {
+    connection: Connection,
+    /// Its place among the backends; `None` when it is no longer one of them.
+    backend: Option<usize>,
+    since: Instant,
+    expires: Option<Instant>,
+    lookup: Option<Instant>,
+    /// Why another one is to take its place.
+    outdated: Option<Outdated>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Outdated {
+    Age,
+    Address,
+    /// Until when it may serve, and what is under way on it may end.
+    Replaced(Instant),
+}
+
+/// A piece of work that is done.
+enum Done {
+    Dialled { at: usize, generation: u64, outcome: Result<Connection> },
+    Probed { at: usize, generation: u64, outcome: Result<Connection> },
+    LookedUp { remote: SocketAddr, outcome: Result<Vec<SocketAddr>> },
+}
+
+enum Event {
+    Ended(Error),
+    Done(Result<Done, JoinError>),
+    Order(Option<Order>),
+    Time,
+}
+
+/// A connection that held this long, or carried an answer, counts as healthy: the next failure starts
+/// from the shortest rest again. A backend that accepts and drops connections must not be spun on.
 const HEALTHY: Duration = Duration::from_secs(5);
 
+// === impl Keeper ===
+
 impl Keeper {
-    async fn run(mut self) {
-        let mut stopped = self.stopped.clone();
-        tokio::select! {
-            () = self.walk() => {}
-            // An error: every handle is gone, which is a stop as well.
-            _ = stopped.wait_for(|stopped| *stopped) => {}
+    pub(super) fn new(
+        targets: Vec<Arc<Target>>,
+        upkeep: Upkeep,
+        phases: watch::Sender<Phase>,
+        statuses: watch::Sender<Vec<BackendStatus>>,
+        census: Census,
+    ) -> Self {
+        Self {
+            backends: Backends::new(targets, upkeep.longest_rest),
+            upkeep,
+            generation: super::service::FIRST_GENERATION,
+            serving: None,
+            attempt: None,
+            probed: Vec::new(),
+            work: JoinSet::new(),
+            failures: 0,
+            phases,
+            statuses,
+            census,
         }
-        self.phases.send_replace(Phase::Stopped);
     }
 
-    async fn walk(&mut self) {
-        // A random start spreads a fleet over the backends.
-        let mut next = fastrand::usize(0..self.targets.len().max(1));
-        let mut tried = 0;
-        let mut complaints = Complaints::default();
+    pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         loop {
-            let Some(target) = self.targets.get(next % self.targets.len().max(1)).cloned() else {
-                return;
-            };
-            self.phases.send_replace(Phase::Connecting);
-            let error = match Connection::open(target, Dial::default()).await {
-                Ok(connection) => {
-                    complaints.connected(&connection);
-                    let since = Instant::now();
-                    self.phases.send_replace(Phase::Ready(connection.clone()));
-                    let error = connection.ended().await;
-                    if since.elapsed() >= HEALTHY {
-                        self.backoff.reset();
-                        tried = 0;
-                    }
-                    error
+            self.plan();
+            match self.event(&mut orders).await {
+                Event::Ended(error) => self.ended(error),
+                Event::Done(Ok(done)) => self.done(done),
+                Event::Done(Err(error)) => self.undone(&error),
+                Event::Order(Some(Order::Replace { targets, generation, drain })) => {
+                    self.replace(targets, generation, drain);
                 }
-                Err(error) => error,
-            };
-            complaints.failed(&error);
-            next += 1;
-            tried += 1;
-            // The other backends are tried at once; only a whole round of failures earns a rest.
-            if tried % self.targets.len() == 0 {
-                let rest = self.backoff.rest();
-                self.phases
-                    .send_replace(Phase::Resting { until: Instant::now() + rest, reason: error });
-                tokio::time::sleep(rest).await;
+                // `None`: every handle is gone, which is a stop as well.
+                Event::Order(Some(Order::Stop) | None) => return,
+                Event::Time => self.time(),
             }
         }
     }
-}
 
-/// Logs each change once: failures of the same kind in a row are counted, not repeated.
-#[derive(Default)]
-struct Complaints {
-    last: Option<Code>,
-    count: u64,
-}
+    async fn event(&mut self, orders: &mut mpsc::UnboundedReceiver<Order>) -> Event {
+        let due = self.due();
+        let connection = self.serving.as_ref().map(|serving| &serving.connection);
+        tokio::select! {
+            Some(error) = async { Some(connection?.ended().await) } => Event::Ended(error),
+            Some(done) = self.work.join_next() => Event::Done(done),
+            order = orders.recv() => Event::Order(order),
+            Some(()) = async { tokio::time::sleep_until(due?.into()).await; Some(()) } => Event::Time,
+        }
+    }
 
-impl Complaints {
-    fn connected(&mut self, connection: &Connection) {
+    /// The next steps: what is to be tried now, and what others get to see.
+    fn plan(&mut self) {
+        let now = Instant::now();
+        if self.is_wanted() && self.attempt.is_none() {
+            self.attempt = self.backends.choose(now);
+            if let Some(at) = self.attempt {
+                self.dial(at, |at, generation, outcome| Done::Dialled { at, generation, outcome });
+            }
+        }
+        if let Some(busy) = self.serving.as_ref().and_then(|serving| serving.backend) {
+            for at in self.backends.due(busy, now) {
+                if self.attempt != Some(at) && !self.probed.contains(&at) {
+                    self.probed.push(at);
+                    self.dial(at, |at, generation, outcome| Done::Probed {
+                        at,
+                        generation,
+                        outcome,
+                    });
+                }
+            }
+        }
+        if self.serving.is_none() {
+            self.show(match (self.attempt, self.backends.reason(), self.backends.next_end()) {
+                (None, Some(reason), Some(until)) => {
+                    Phase::Resting { until, reason: reason.clone() }
+                }
+                _ => Phase::Connecting,
+            });
+        }
+        let serving = self.serving.as_ref().and_then(|serving| serving.backend);
+        self.statuses.send_replace(self.backends.status(serving));
+    }
+
+    /// Whether a connection is to be made.
+    fn is_wanted(&self) -> bool {
+        self.serving.as_ref().is_none_or(|serving| serving.outdated.is_some())
+    }
+
+    /// When to look again if nothing else happens.
+    fn due(&self) -> Option<Instant> {
+        let now = Instant::now();
+        // What has ended already is being tried.
+        let rest = self.backends.next_end().filter(|end| *end > now);
+        let serving = self.serving.as_ref();
+        let expires = serving.and_then(|serving| match serving.outdated {
+            Some(Outdated::Replaced(bound)) => Some(bound),
+            Some(_) => None,
+            None => serving.expires,
+        });
+        let lookup = serving.and_then(|serving| serving.lookup);
+        [rest, expires, lookup].into_iter().flatten().min()
+    }
+
+    fn dial(&mut self, at: usize, done: fn(usize, u64, Result<Connection>) -> Done) {
+        let Some(target) = self.backends.target(at).cloned() else { return };
+        let (generation, care) = (self.generation, self.upkeep.care());
+        let present = self.census.enter(generation);
+        self.work.spawn(async move {
+            let outcome = Connection::open(target, Dial::default(), care, present).await;
+            done(at, generation, outcome)
+        });
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            // Made for targets that are no longer in force.
+            Done::Dialled { generation, .. } | Done::Probed { generation, .. }
+                if generation != self.generation => {}
+            Done::Dialled { at, outcome, .. } => {
+                self.attempt = None;
+                match outcome {
+                    Ok(connection) => self.serve(at, connection),
+                    Err(error) => self.failed(at, error),
+                }
+            }
+            Done::Probed { at, outcome, .. } => {
+                self.probed.retain(|probed| *probed != at);
+                match outcome {
+                    // Closed again at once: it was only to be seen that it works.
+                    Ok(_) => self.backends.works(at),
+                    Err(error) => self.failed(at, error),
+                }
+            }
+            Done::LookedUp { remote, outcome } => self.looked_up(remote, outcome),
+        }
+    }
+
+    /// A task that was cancelled is not missed. One that broke must not stop the others.
+    fn undone(&mut self, error: &JoinError) {
+        if error.is_panic() {
+            self.probed.clear();
+            if let Some(at) = self.attempt.take() {
+                self.failed(at, Error::new(Code::Bug).found("an attempt to connect broke"));
+            }
+        }
+    }
+
+    /// Puts a new connection in use, and the old one, if there is one, out of use.
+    fn serve(&mut self, at: usize, connection: Connection) {
+        self.backends.works(at);
+        self.backends.stick_to(at);
         let how = match &connection.negotiated {
-            Some(negotiated) => format!("by {} with {}", negotiated.protocol, negotiated.cipher),
+            Some(negotiated) => format!("by {negotiated}"),
             None => "in plaintext".to_owned(),
         };
-        let after = match self.count {
+        let after = match std::mem::take(&mut self.failures) {
             0 => String::new(),
             count => format!(" after {count} failed attempts"),
         };
         log::info!("connected to {} {how}{after}", connection.target);
-        *self = Self::default();
+        let now = Instant::now();
+        let spread = |age: Duration| age.mul_f64(0.8 + 0.4 * fastrand::f64());
+        let next = Serving {
+            connection: connection.clone(),
+            backend: Some(at),
+            since: now,
+            expires: self.upkeep.max_age.map(|age| now + spread(age)),
+            lookup: self.upkeep.lookup.map(|period| now + period),
+            outdated: None,
+        };
+        self.show(Phase::Ready { connection, denied: None });
+        if let Some(old) = self.serving.replace(next) {
+            old.retire();
+        }
     }
 
-    fn failed(&mut self, error: &Error) {
-        self.count += 1;
-        if self.last.replace(error.code()) != Some(error.code()) {
-            log::warn!("{}; trying again with growing pauses", Chain(error));
-        } else if self.count.is_power_of_two() {
-            log::warn!("{} (attempt {})", Chain(error), self.count);
+    fn failed(&mut self, at: usize, error: Error) {
+        let hurry = match &self.serving {
+            Some(Serving { outdated: Some(Outdated::Replaced(_)), .. }) | None => Hurry::Yes,
+            Some(_) => Hurry::No,
+        };
+        if hurry == Hurry::Yes {
+            self.failures += 1;
+        }
+        self.backends.failed(at, error, hurry);
+    }
+
+    /// The connection in use takes no more calls.
+    fn ended(&mut self, error: Error) {
+        let Some(serving) = self.serving.take() else { return };
+        self.backends.hurry();
+        let lasted = serving.since.elapsed() >= HEALTHY || serving.connection.was_of_use();
+        let Some(at) = serving.backend else { return };
+        if lasted {
+            self.backends.is_healthy(at);
+        }
+        match error.code() {
+            Code::BackendGoesAway if lasted => {
+                log::info!("{error}; connecting anew");
+                self.backends.move_on();
+            }
+            Code::PingsRefused => {
+                self.ping_less(&error);
+                self.backends.failed(at, error, Hurry::Yes);
+            }
+            _ => self.backends.failed(at, error, Hurry::Yes),
+        }
+    }
+
+    /// The backend has complained of our pings.
+    fn ping_less(&mut self, error: &Error) {
+        const LONGEST: Duration = Duration::from_secs(3600);
+        self.upkeep.ping =
+            self.upkeep.ping.map(|interval| interval * 2).filter(|interval| *interval <= LONGEST);
+        let now = match self.upkeep.ping {
+            Some(interval) => format!("the next connection pings every {interval:?}"),
+            None => "the next connection does not ping".to_owned(),
+        };
+        log::warn!("{}: {now}", Chain(error));
+    }
+
+    fn replace(&mut self, targets: Vec<Arc<Target>>, generation: u64, drain: Duration) {
+        self.generation = generation;
+        self.backends.replace(targets);
+        // What is under way is for the old targets.
+        self.work.abort_all();
+        self.attempt = None;
+        self.probed.clear();
+        let bound = Instant::now() + drain;
+        if let Some(serving) = &mut self.serving {
+            serving.backend = None;
+            serving.lookup = None;
+            serving.outdated = Some(match serving.outdated {
+                // Replaced once more before the first time came to an end.
+                Some(Outdated::Replaced(earlier)) => Outdated::Replaced(bound.min(earlier)),
+                _ => Outdated::Replaced(bound),
+            });
+            log::info!(
+                "new connections are made with new settings; the one in use ends within {drain:?}"
+            );
+        }
+    }
+
+    /// Something is due by the clock.
+    fn time(&mut self) {
+        let now = Instant::now();
+        let Some(serving) = &mut self.serving else { return };
+        match serving.outdated {
+            Some(Outdated::Replaced(bound)) if bound <= now => {
+                if let Some(old) = self.serving.take() {
+                    old.retire();
+                }
+                self.backends.hurry();
+                return;
+            }
+            None if serving.expires.is_some_and(|expires| expires <= now) => {
+                log::info!("the connection to {} has reached its age", serving.connection.target);
+                serving.outdated = Some(Outdated::Age);
+                self.backends.shuffle();
+            }
+            _ => {}
+        }
+        if serving.lookup.is_some_and(|lookup| lookup <= now) {
+            serving.lookup = self.upkeep.lookup.map(|period| now + period);
+            if let Some(remote) = serving.connection.remote {
+                let peer = serving.connection.target.peer();
+                self.work.spawn(async move {
+                    Done::LookedUp { remote, outcome: Resolve.oneshot(peer).await }
+                });
+            }
+        }
+    }
+
+    /// Replaces the connection when its address is no longer one of its name.
+    fn looked_up(&mut self, remote: SocketAddr, outcome: Result<Vec<SocketAddr>>) {
+        let Some(serving) = &mut self.serving else { return };
+        if serving.connection.remote != Some(remote) || serving.outdated.is_some() {
+            return;
+        }
+        match outcome {
+            Ok(addresses) if !addresses.contains(&remote) => {
+                let target = &serving.connection.target;
+                log::info!("{target} has moved away from {}", remote.ip());
+                serving.outdated = Some(Outdated::Address);
+            }
+            Ok(_) => {}
+            // The connection works: its name can wait.
+            Err(error) => log::debug!("{}", Chain(&error)),
+        }
+    }
+
+    fn show(&self, phase: Phase) {
+        self.phases.send_if_modified(|current| {
+            let same = matches!((&*current, &phase), (Phase::Connecting, Phase::Connecting))
+                || matches!(
+                    (&*current, &phase),
+                    (Phase::Resting { until: a, .. }, Phase::Resting { until: b, .. }) if a == b
+                );
+            if !same {
+                *current = phase;
+            }
+            !same
+        });
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.phases.send_replace(Phase::Stopped);
+    }
+}
+
+// === impl Serving ===
+
+impl Serving {
+    /// New calls go elsewhere; those under way end as they may, or within the bound if there is one.
+    fn retire(self) {
+        if let Some(Outdated::Replaced(bound)) = self.outdated {
+            let limit = bound.saturating_duration_since(Instant::now());
+            tokio::spawn(self.connection.remains().drain(limit));
         }
     }
 }

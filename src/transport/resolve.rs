@@ -1,6 +1,8 @@
 //! The first layer: from a target to the addresses of its name.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -12,9 +14,19 @@ use super::{Dialling, Target};
 use crate::config::Backend;
 use crate::error::{Code, Error};
 
-/// Asks the system's resolver, each time anew: its answer is cached there if anywhere.
+/// Asks the resolver, each time anew: its answer is cached there if anywhere.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Resolve;
+
+/// Who looks names up.
+#[derive(Clone, Default)]
+pub(crate) enum Names {
+    #[default]
+    System,
+    Other(Arc<Lookup>),
+}
+
+type Lookup = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
 impl Service<Arc<Target>> for Resolve {
     type Response = Vec<SocketAddr>;
@@ -32,7 +44,7 @@ impl Service<Arc<Target>> for Resolve {
                 return Err(Error::new(Code::Bug).peer(&target));
             };
             let failed = || Error::new(Code::NameNotFound).peer(&target);
-            let found = timeout(target.deadlines.resolve, lookup_host((host.as_str(), *port)))
+            let found = timeout(target.deadlines.resolve, target.names.lookup(host, *port))
                 .await
                 .map_err(|_| {
                     failed().found(format!("no answer within {:?}", target.deadlines.resolve))
@@ -45,6 +57,31 @@ impl Service<Arc<Target>> for Resolve {
                 }
             }
             if addresses.is_empty() { Err(failed().found("no address")) } else { Ok(addresses) }
+        })
+    }
+}
+
+// === impl Names ===
+
+impl Names {
+    async fn lookup(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        match self {
+            Self::Other(lookup) if host.parse::<IpAddr>().is_err() => {
+                let (lookup, host) = (lookup.clone(), host.to_owned());
+                // Like the system's resolver, it may block.
+                let found = tokio::task::spawn_blocking(move || lookup(&host)).await??;
+                Ok(found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
+            }
+            _ => lookup_host((host, port)).await.map(Iterator::collect),
+        }
+    }
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::System => "System",
+            Self::Other(_) => "Other",
         })
     }
 }

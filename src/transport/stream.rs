@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -19,8 +20,10 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio_openssl::SslStream;
 
+use super::census::Present;
+use super::pulse::Pulse;
 use crate::error::Error;
-use crate::tls::{Role, later_failure};
+use crate::tls::{Role, later_failure, session};
 
 /// A connection to a peer, ready for HTTP/2.
 ///
@@ -37,6 +40,8 @@ pub struct Negotiated {
     pub cipher: String,
     /// The group the keys were exchanged in, such as `x25519`; empty without such an exchange.
     pub group: String,
+    /// Whether an earlier session was resumed, so that nothing was verified anew.
+    pub resumed: bool,
     /// The protocol chosen by ALPN; empty when the peer chose none.
     #[serde(skip)]
     pub alpn: Vec<u8>,
@@ -46,10 +51,14 @@ pub struct Negotiated {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Autopsy(Arc<Mutex<Option<Error>>>);
 
-/// A stream that tells when the peer has sent its first byte.
+/// A stream that tells when the peer has sent something.
 struct Listening {
     stream: Stream,
+    /// Becomes true with the first byte.
     heard: watch::Sender<bool>,
+    pulse: Pulse,
+    /// Its place in the count of open connections.
+    present: Option<Present>,
 }
 
 enum Stream {
@@ -87,7 +96,31 @@ impl Io {
     }
 
     fn new(stream: Stream) -> Self {
-        Self(TokioIo::new(Listening { stream, heard: watch::channel(false).0 }))
+        Self(TokioIo::new(Listening {
+            stream,
+            heard: watch::channel(false).0,
+            pulse: Pulse::default(),
+            present: None,
+        }))
+    }
+
+    /// Counts the connection from now on until it is closed.
+    pub(super) fn count(&mut self, present: Present) {
+        self.0.inner_mut().present = Some(present);
+    }
+
+    /// What is known of the peer's signs of life.
+    pub(super) fn pulse(&self) -> Pulse {
+        self.0.inner().pulse.clone()
+    }
+
+    /// The peer's address; `None` for a socket of this machine.
+    pub(super) fn remote(&self) -> Option<SocketAddr> {
+        match &self.0.inner().stream {
+            Stream::Plain(stream) => stream.peer_addr().ok(),
+            Stream::Tls(protected) => protected.stream.get_ref().peer_addr().ok(),
+            Stream::Local(_) => None,
+        }
     }
 
     /// What was agreed on; `None` on a plaintext connection.
@@ -98,6 +131,7 @@ impl Io {
             protocol: ssl.version_str().to_owned(),
             cipher: ssl.current_cipher().map_or("", |cipher| cipher.name()).to_owned(),
             group: ossl_ext::negotiated_group(ssl).unwrap_or_default(),
+            resumed: ssl.session_reused(),
             alpn: ssl.selected_alpn_protocol().unwrap_or_default().to_vec(),
         })
     }
@@ -109,7 +143,8 @@ impl Io {
         }
     }
 
-    /// Becomes true with the first byte that the peer has sent inside the protection.
+    /// Becomes true with the first byte that the peer has sent inside the protection; closed when
+    /// the stream is.
     pub(super) fn heard(&self) -> watch::Receiver<bool> {
         self.0.inner().heard.subscribe()
     }
@@ -171,6 +206,16 @@ impl rt::Write for Io {
     }
 }
 
+// === impl Negotiated ===
+
+/// For the log: `TLSv1.3 with TLS_AES_256_GCM_SHA384, session resumed`.
+impl fmt::Display for Negotiated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} with {}", self.protocol, self.cipher)?;
+        if self.resumed { f.write_str(", session resumed") } else { Ok(()) }
+    }
+}
+
 // === impl Listening ===
 
 impl AsyncRead for Listening {
@@ -188,8 +233,18 @@ impl AsyncRead for Listening {
                 protected.examine(result)
             }
         };
-        if buf.filled().len() > before && !*self.heard.borrow() {
-            self.heard.send_replace(true);
+        if buf.filled().len() > before {
+            self.pulse.heard();
+            if !*self.heard.borrow() {
+                self.heard.send_replace(true);
+            }
+        } else if let (Stream::Tls(protected), Poll::Ready(_)) = (&self.stream, &result)
+            && !*self.heard.borrow()
+            && protected.stream.ssl().session_reused()
+        {
+            // The peer was done with us before its first word. That may be due to what the session
+            // says of us, so the next handshake is a full one.
+            session::forget(protected.stream.ssl());
         }
         result
     }
@@ -290,7 +345,7 @@ impl Protected {
 // === impl Autopsy ===
 
 impl Autopsy {
-    fn note(&self, error: Error) {
+    pub(super) fn note(&self, error: Error) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
     }
 

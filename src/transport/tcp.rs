@@ -1,4 +1,4 @@
-//! The second layer: a TCP connection to the first address that answers.
+//! The second layer: a TCP connection to the first address that answers, see [`super::eyeballs`].
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tower::{Service, ServiceExt};
 
+use super::eyeballs::{self, Miss};
 use super::{Dialling, Target};
 use crate::error::{Code, Error};
 
@@ -23,7 +23,7 @@ const USER_TIMEOUT: Duration = Duration::from_secs(30);
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 128 * 1024;
 
-/// Connects to the addresses that the layer underneath finds, one after the other.
+/// Connects to one of the addresses that the layer underneath finds.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tcp<R>(pub(crate) R);
 
@@ -44,24 +44,18 @@ where
         let resolve = self.0.clone();
         Box::pin(async move {
             let addresses = resolve.oneshot(target.clone()).await?;
-            let mut last = Error::new(Code::ConnectFailed).peer(&target);
-            for address in addresses {
-                match timeout(target.deadlines.connect, TcpStream::connect(address)).await {
-                    Ok(Ok(stream)) => {
-                        return tune(&stream)
-                            .map(|()| stream)
-                            .map_err(|error| failed(&target, address, error));
-                    }
-                    Ok(Err(error)) => last = failed(&target, address, error),
-                    Err(_) => {
-                        last = Error::new(Code::ConnectTimedOut).peer(&target).found(format!(
-                            "no answer of {address} within {:?}",
-                            target.deadlines.connect
-                        ));
-                    }
-                }
+            let limit = target.deadlines.connect;
+            match eyeballs::connect(addresses, limit).await {
+                Ok(stream) => match tune(&stream) {
+                    Ok(()) => Ok(stream),
+                    Err(error) => Err(Error::new(Code::ConnectFailed).peer(&target).because(error)),
+                },
+                Err(Some((address, Miss::Failed(error)))) => Err(failed(&target, address, error)),
+                Err(Some((address, Miss::TimedOut))) => Err(Error::new(Code::ConnectTimedOut)
+                    .peer(&target)
+                    .found(format!("no answer of {address} within {limit:?}"))),
+                Err(None) => Err(Error::new(Code::ConnectFailed).peer(&target)),
             }
-            Err(last)
         })
     }
 }

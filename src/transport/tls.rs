@@ -1,10 +1,15 @@
 //! The third layer: TLS over the TCP connection, verified before a byte of a call is sent.
+//!
+//! A connection to a peer that is known from before resumes that session, if the peer agrees. A resumed
+//! handshake that fails is made once more in full, on a new connection: a session is no reason why a
+//! backend cannot be reached.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use openssl::ssl::{ConnectConfiguration, Ssl, SslConnector};
+use openssl::x509::X509VerifyResult;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_openssl::SslStream;
@@ -13,14 +18,17 @@ use tower::{Service, ServiceExt};
 use super::stream::Io;
 use super::{Dialling, Protection, Target};
 use crate::error::{Code, Error, Result};
-use crate::tls::{ALPN_H2, Generation, Role, Verifier, Witness, handshake_failure};
+use crate::tls::session::{self, Peer, Sessions};
+use crate::tls::{ALPN_H2, Generation, Realm, Role, Verifier, Witness, handshake_failure};
 
 /// What handshakes are made with.
 #[derive(Clone)]
 pub(crate) struct Material {
     connector: SslConnector,
-    /// Absent for a connector that was made elsewhere: its own callback stays in force.
-    verifier: Option<Verifier>,
+    /// Absent for a connector that was made elsewhere: its own callbacks stay in force.
+    ours: Option<(Verifier, Sessions)>,
+    /// What a connection has to hold besides; absent as above.
+    realm: Realm,
     identity: bool,
 }
 
@@ -46,11 +54,18 @@ where
     fn call(&mut self, target: Arc<Target>) -> Self::Future {
         let connect = self.0.clone();
         Box::pin(async move {
-            let stream = connect.oneshot(target.clone()).await?;
-            match &target.protection {
-                None => Ok(Io::plain(stream)),
-                Some(protection) => handshake(&target, protection, stream).await,
+            let stream = connect.clone().oneshot(target.clone()).await?;
+            let Some(protection) = &target.protection else { return Ok(Io::plain(stream)) };
+            let mut attempt = attempt(&target, protection, stream).await?;
+            if let Err(error) = &attempt.outcome
+                && attempt.may_be_due_to_session(error)
+            {
+                log::debug!("{error}, when a session was to be resumed; once more without it");
+                let stream = connect.oneshot(target.clone()).await?;
+                attempt = self::attempt(&target, protection, stream).await?;
             }
+            let Attempt { stream, role, outcome, .. } = attempt;
+            outcome.map(|()| Io::tls(stream, role))
         })
     }
 }
@@ -59,12 +74,18 @@ where
 pub(crate) struct Attempt {
     pub(crate) stream: SslStream<TcpStream>,
     pub(crate) role: Role,
+    /// Whether a session was there to be resumed.
+    pub(crate) offered: bool,
     pub(crate) outcome: Result<()>,
 }
 
-async fn handshake(target: &Target, protection: &Protection, stream: TcpStream) -> Result<Io> {
-    let Attempt { stream, role, outcome } = attempt(target, protection, stream).await?;
-    outcome.map(|()| Io::tls(stream, role))
+impl Attempt {
+    /// Whether the failure may not happen without the session: it was no refusal of ours.
+    fn may_be_due_to_session(&self, error: &Error) -> bool {
+        self.offered
+            && self.stream.ssl().verify_result() == X509VerifyResult::OK
+            && error.code() != Code::HandshakeTimedOut
+    }
 }
 
 /// Shakes hands; an error means that there was nothing to shake hands with.
@@ -77,7 +98,8 @@ pub(crate) async fn attempt(
         Error::new(Code::OpenSslFailed).peer(target).because(error)
     };
     let witness = Witness::new();
-    let ssl = protection.ssl(&witness).map_err(setup)?;
+    let ssl = protection.ssl(target, &witness).map_err(setup)?;
+    let offered = session::was_offered(&ssl);
     let mut stream = SslStream::new(ssl, stream).map_err(setup)?;
     let role = Role {
         peer: target.to_string(),
@@ -93,28 +115,46 @@ pub(crate) async fn attempt(
                 .found(format!("no certificate, with the cipher suite {cipher}"))
                 .expected("a certificate"))
         }
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(())) => match protection.material.realm.objection(stream.ssl()) {
+            None => Ok(()),
+            Some(found) => Err(Error::new(Code::FipsConnection).peer(target).found(found)),
+        },
         Ok(Err(error)) => Err(handshake_failure(error, stream.ssl(), &witness, &role)),
         Err(_) => Err(Error::new(Code::HandshakeTimedOut)
             .peer(target)
             .found(format!("no end within {:?}", target.deadlines.handshake))),
     };
-    Ok(Attempt { stream, role, outcome })
+    match &outcome {
+        Ok(()) => session::settle(stream.ssl()),
+        Err(_) => session::forget(stream.ssl()),
+    }
+    Ok(Attempt { stream, role, offered, outcome })
 }
 
 // === impl Protection ===
 
 impl Protection {
+    /// Whether the next connection to this target has a session to resume.
+    pub(crate) fn has_session(&self, target: &Target) -> bool {
+        let sessions = self.material.ours.as_ref().map(|(_, sessions)| sessions);
+        sessions.is_some_and(|sessions| sessions.has(&self.peer(target)))
+    }
+
+    fn peer(&self, target: &Target) -> Peer {
+        Peer { address: target.to_string(), name: self.name.clone() }
+    }
+
     /// One connection's `Ssl`: the context's policy, this target's names.
-    fn ssl(&self, witness: &Witness) -> Result<Ssl, openssl::error::ErrorStack> {
+    fn ssl(&self, target: &Target, witness: &Witness) -> Result<Ssl, openssl::error::ErrorStack> {
         let mut configuration: ConnectConfiguration =
             self.material.connector.configure()?.use_server_name_indication(false);
         if let Some(sni) = self.name.sni() {
             configuration.set_hostname(sni)?;
         }
         configuration.set_alpn_protos(ALPN_H2)?;
-        if let Some(verifier) = &self.material.verifier {
+        if let Some((verifier, sessions)) = &self.material.ours {
             verifier.attach(&mut configuration, witness)?;
+            sessions.attach(&mut configuration, self.peer(target), verifier)?;
         }
         // Sets the name or address to verify, and refuses partial wildcards (RFC 9525).
         configuration.into_ssl(&self.name.verified())
@@ -127,7 +167,7 @@ impl Material {
     /// Material from a connector that was made elsewhere.
     pub(crate) fn foreign(connector: SslConnector) -> Self {
         // Whether it has a client certificate only matters for the wording of a refusal.
-        Self { connector, verifier: None, identity: true }
+        Self { connector, ours: None, realm: Realm::default(), identity: true }
     }
 }
 
@@ -135,7 +175,8 @@ impl From<&Generation> for Material {
     fn from(generation: &Generation) -> Self {
         Self {
             connector: generation.connector().clone(),
-            verifier: Some(generation.verifier().clone()),
+            ours: Some((generation.verifier().clone(), generation.sessions().clone())),
+            realm: generation.realm().clone(),
             identity: !generation.description().chain.is_empty(),
         }
     }

@@ -72,7 +72,7 @@ pub enum DropReason {
 }
 
 /// The books of all kinds, taken at one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Snapshot {
     /// The sum over all kinds.

@@ -21,8 +21,9 @@ use super::lane::{Lane, Outlook, Record};
 use super::ledger::{Fate, Seat};
 use super::{Uplink, envelope::Passport, spool};
 use crate::error::{Chain, Code, Error, Result};
+use crate::protocol::Shape;
 use crate::transport::Reach;
-use crate::transport::backoff::Backoff;
+use crate::transport::backoff::{self, Backoff};
 
 /// Streams of one lane that may wait for their answer at a time.
 const FLIGHTS: usize = 4;
@@ -174,7 +175,9 @@ impl Sender {
         let Ok(permit) = self.uplink.0.streams.clone().acquire_owned().await else { return };
         let settings = self.uplink.0.settings;
         let passport = self.lane.passport();
-        let bounds = Bounds::of(passport.method.sticky, self.appetite, settings.max_bytes);
+        // A call that is no stream takes one.
+        let records = if passport.method.shape == Shape::Unary { 1 } else { self.appetite };
+        let bounds = Bounds::of(passport.method.sticky, records, settings.max_bytes);
         let bounds = self.withdraw(bounds).await;
         let (open, mut end) = oneshot::channel();
         let lane = self.lane.clone();
@@ -277,7 +280,7 @@ impl Sender {
 
     /// Rests, and puts the records back unless they could be counted twice.
     fn retry(&mut self, records: Vec<Record>, error: &Error, reach: Reach) {
-        self.rest = Some(self.backoff.rest());
+        self.rest = Some(self.backoff.rest_within(longest_rest(error)));
         let (count, method) = (records.len() as u64, self.lane.passport().method);
         if count == 0 {
             return;
@@ -400,10 +403,6 @@ async fn verdict(response: http::Response<Incoming>) -> Verdict {
             Status::Ok => Verdict::Acknowledged,
             Status::InvalidArgument | Status::OutOfRange => Verdict::Rejected(failed(&status)),
             Status::Unimplemented => Verdict::Unwanted(failed(&status)),
-            // The call was turned away at the door: nothing of it was taken.
-            Status::PermissionDenied | Status::Unauthenticated => {
-                Verdict::Retry(failed(&status), Reach::None)
-            }
             // So gRPC servers answer what they cannot decode, and when a handler throws.
             Status::Internal | Status::Unknown | Status::DataLoss => {
                 Verdict::Suspect(failed(&status))
@@ -411,13 +410,32 @@ async fn verdict(response: http::Response<Incoming>) -> Verdict {
             Status::ResourceExhausted if is_about_size(status.message()) => {
                 Verdict::Rejected(failed(&status))
             }
-            Status::ResourceExhausted => Verdict::Busy(failed(&status)),
+            Status::ResourceExhausted => {
+                let found = status.message();
+                Verdict::Busy(Error::new(Code::BackendBusy).found(found))
+            }
+            // Answered before a handler has seen it.
+            Status::PermissionDenied | Status::Unauthenticated => {
+                let found = format!("gRPC status {:?} {}", status.code(), status.message());
+                Verdict::Retry(Error::new(Code::BackendDenies).found(found), Reach::None)
+            }
             _ => Verdict::Retry(failed(&status), Reach::Unknown),
         },
         None => {
             let found = format!("HTTP status {} without a gRPC status", head.status);
             Verdict::Retry(Error::new(Code::CallFailed).found(found), Reach::Unknown)
         }
+    }
+}
+
+/// How long to leave the backend alone at most. One that is busy is not helped by haste, and a token
+/// is corrected by a human.
+fn longest_rest(error: &Error) -> Duration {
+    match error.code() {
+        Code::BackendBusy | Code::BackendDenies => backoff::LONG,
+        // The transport takes its own time to heal the link, and `ready` waits for it.
+        Code::ConnectionLost | Code::Http2Failed | Code::BackendSilent => backoff::FIRST,
+        _ => backoff::SHORT,
     }
 }
 

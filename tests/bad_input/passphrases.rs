@@ -27,6 +27,7 @@ pub(crate) fn rows() -> Vec<Row> {
     for (form, set, content) in &forms {
         rows.extend(encrypted(form, set, content));
     }
+    rows.extend(checks(&forms[0].2, &set));
     rows.extend(passphrase_files(&set, &forms[0].2));
     rows
 }
@@ -60,6 +61,45 @@ fn encrypted(form: &str, set: &Set, content: &[u8]) -> Vec<Row> {
             .set(&given)
             .refused("SKT-208"),
     ]
+}
+
+/// `check` asks for no passphrase either, whoever might answer, and shows none.
+fn checks(content: &[u8], set: &Set) -> Vec<Row> {
+    let row = |what: &str| {
+        mutual(format!("check: {what}"), set)
+            .file("tls/client.pem", content)
+            .arg("-vvv")
+            .env("RUST_LOG", "trace")
+            // A terminal would get colours.
+            .env("NO_COLOR", "1")
+            .secret(PASSPHRASE)
+            .secret(WRONG)
+    };
+    let wrong = format!("agent.ssl_key_passphrase={WRONG}");
+    let right = format!("agent.ssl_key_passphrase={PASSPHRASE}");
+    let mut rows = Vec::new();
+    for json in [false, true] {
+        let form = if json { "JSON" } else { "text" };
+        let row = |what: &str| match json {
+            true => row(&format!("{what}, {form}")).arg("--json"),
+            false => row(&format!("{what}, {form}")),
+        };
+        let needed = |what: &str| row(what).checked("SKT-209", 2);
+        rows.extend([
+            needed("no passphrase"),
+            needed("no passphrase, no stdin").without_stdin(),
+            needed("no passphrase, on a terminal").on_a_terminal(),
+            row("wrong passphrase").set(&wrong).checked("SKT-210", 2),
+            row("wrong passphrase, on a terminal")
+                .set(&wrong)
+                .on_a_terminal()
+                .checked("SKT-210", 2),
+            // Nobody listens there: the key was read.
+            row("decrypted").set(&right).checked("SKT-402", 3),
+            row("decrypted, on a terminal").set(&right).on_a_terminal().checked("SKT-402", 3),
+        ]);
+    }
+    rows
 }
 
 /// `agent.ssl_key_passphrase_path`.

@@ -52,6 +52,8 @@ enum Outcome {
     Refused(&'static str, i32),
     /// Ends with a message of the argument parser.
     Usage,
+    /// `check` ends with this id in a line of an error, and this exit code.
+    Checked(&'static str, i32),
     /// Runs, says this much in the log, and ends well when told to.
     Runs,
 }
@@ -201,6 +203,14 @@ impl Row {
         self
     }
 
+    /// `skytls check` finds this error; text or `--json`.
+    pub(crate) fn checked(mut self, id: &'static str, code: i32) -> Self {
+        let config: OsString = self.folder.config().into();
+        self.command = Some(vec!["check".into(), "--config".into(), config]);
+        self.outcome = Outcome::Checked(id, code);
+        self
+    }
+
     /// The help, because nothing was asked for.
     pub(crate) fn helped(mut self) -> Self {
         self.outcome = Outcome::Usage;
@@ -222,6 +232,12 @@ impl Row {
         let shown = format!("{}:\n{stdout}{stderr}", self.name);
         match self.outcome {
             Outcome::Runs => assert_eq!(*code, 0, "{shown}"),
+            Outcome::Checked(id, exit) => {
+                assert_eq!(*code, exit, "{shown}");
+                let error = |line: &str| line.starts_with("error ") || line.contains("\"value\":");
+                let found = stdout.lines().any(|line| error(line) && line.contains(id));
+                assert!(found, "no {id}: {shown}");
+            }
             Outcome::Usage => {
                 assert_eq!(*code, 64, "{shown}");
                 assert!(stderr.contains("Usage:"), "{shown}");

@@ -146,7 +146,20 @@ pub(crate) fn values() -> Vec<Row> {
         bad("relay.unix_mode=rw", "SKT-110"),
         bad("relay.unix_mode=1777", "SKT-111"),
         bad("relay.ssl_key_path=tls/client.pem", "SKT-703").says("no relay.ssl_cert_chain_path"),
-        bad("collector.proxy=http://u:s3cret@h:1", "SKT-113").secret("s3cret"),
+        bad("collector.proxy=https://u:s3cret@h:1", "SKT-125").says("not https").secret("s3cret"),
+        bad("collector.proxy=socks5://u:s3cret@h:1", "SKT-125").says("not socks").secret("s3cret"),
+        bad("collector.proxy=u:s3cret@h:1", "SKT-125").says("http:// in front").secret("s3cret"),
+        bad("collector.proxy=http://u:s3cret@h", "SKT-125").says("a port").secret("s3cret"),
+        bad("collector.proxy=http://u:s3cret/x@h:1", "SKT-125").says("%2F").secret("s3cret"),
+        mutual("a proxy by the environment", &set)
+            .env("SW_COLLECTOR_PROXY", "http://:s3cret@h:1")
+            .refused("SKT-125")
+            .says("from SW_COLLECTOR_PROXY")
+            .secret("s3cret"),
+        mutual("a proxy that is as it should be", &set)
+            .set("collector.proxy=http://u:s3cret%40@127.0.0.1:1")
+            .says("SKT-402")
+            .secret("s3cret"),
         mutual("not built yet, by the environment", &set)
             .env("SW_AGENT_SSL_FIPS", "required")
             .refused("SKT-113")

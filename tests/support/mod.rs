@@ -13,10 +13,13 @@ pub(crate) mod command;
 pub(crate) mod crl;
 pub(crate) mod folder;
 pub(crate) mod keys;
+pub(crate) mod ocsp;
+pub(crate) mod ocsp_dates;
 pub(crate) mod openssl;
 pub(crate) mod peers;
 pub(crate) mod pki;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod script;
 pub(crate) mod verdict;
 

@@ -58,6 +58,11 @@ impl Peer {
         ))
     }
 
+    /// Answers whatever it gets with these bytes, and closes.
+    pub(crate) fn answering(bytes: &'static [u8]) -> Self {
+        Self::start(Manner::Answers(bytes))
+    }
+
     /// Begins TLS 1.2 as servers did before RFC 5746: a ServerHello without any extension.
     pub(crate) fn legacy_renegotiation() -> Self {
         // Record and message heads, version, 32 bytes of random, no session, the suite

@@ -15,7 +15,11 @@ impl Assembly {
         let authentication = self.text(Key::RelayAuthentication).map(Secret::new);
         if self.relay {
             self.judge_remote(&listen, tls.as_ref(), authentication.is_some())?;
-            if let Some(backend) = link.backends.iter().find(|backend| backend.is_one_of(&listen)) {
+            let proxy = link.proxy.as_ref();
+            let is_listener = |backend: &&Backend| {
+                backend.is_one_of(&listen) && !Proxy::leads_away(proxy, backend)
+            };
+            if let Some(backend) = link.backends.iter().find(is_listener) {
                 return Err(self
                     .value(Key::Listen)
                     .error(Code::BackendIsListener)

@@ -223,34 +223,41 @@ pub fn load_modules(path: &Path) {
 }
 
 /// Whether this OpenSSL takes this line in the section that `alg_section` names, asked of a library
-/// context of its own that is gone afterwards (`CONF_modules_load(3)`).
+/// context of its own that is gone afterwards.
 pub fn takes_algorithm_option(name: &str, value: &str) -> bool {
-    openssl::init();
     let text = format!("openssl_conf = a\n[a]\nalg_section = b\n[b]\n{name} = {value}\n");
-    let Ok(length) = c_int::try_from(text.len()) else { return false };
-    // SAFETY: the context is freed below, after everything that was made of it.
-    let context = unsafe { ffi::OSSL_LIB_CTX_new() };
-    // SAFETY: the context is live or NULL, which means the default one; NULL is the default method.
+    crate::context::Draft::new().is_ok_and(|mut draft| draft.configure(&text).is_ok())
+}
+
+/// Applies a text to a library context (`CONF_modules_load(3)`); a refused line is an error.
+///
+/// # Safety
+///
+/// The context is live.
+pub(crate) unsafe fn load_text(
+    context: *mut ffi::OSSL_LIB_CTX,
+    text: &str,
+) -> Result<(), ErrorStack> {
+    let length = c_int::try_from(text.len()).map_err(|_| ErrorStack::get())?;
+    // SAFETY: the context is live; NULL is the default method.
     let conf = unsafe { raw::NCONF_new_ex(context, ptr::null_mut()) };
     // SAFETY: the text outlives the BIO, which only reads it.
     let bio = unsafe { ffi::BIO_new_mem_buf(text.as_ptr().cast(), length) };
-    let mut taken = false;
-    if !context.is_null() && !conf.is_null() && !bio.is_null() {
-        // SAFETY: all three are live; NULL is allowed for the line, and for the default section's
-        // name. No flag: a refused line makes the call fail.
-        taken = unsafe {
+    // SAFETY: both are live; NULL is allowed for the line, and for the default section's name. No
+    // flag: a refused line makes the call fail.
+    let loaded = !conf.is_null()
+        && !bio.is_null()
+        && unsafe {
             raw::NCONF_load_bio(conf, bio, ptr::null_mut()) > 0
                 && raw::CONF_modules_load(conf, ptr::null(), raw::CONF_MFLAGS_DEFAULT_SECTION) > 0
         };
-    }
+    let errors = ErrorStack::get();
     // SAFETY: each came from its constructor, is freed once, and may be NULL.
     unsafe {
         ffi::BIO_free_all(bio);
         ffi::NCONF_free(conf);
-        ffi::OSSL_LIB_CTX_free(context);
     }
-    drop(ErrorStack::get());
-    taken
+    if loaded { Ok(()) } else { Err(errors) }
 }
 
 /// Applies a section as OpenSSL took it from its file (`SSL_CTX_config(3)`). `Unknown` means that

@@ -4,6 +4,9 @@
 //! its result made safe to use. Works with OpenSSL 3.0 and newer.
 
 pub mod conf;
+pub mod context;
+mod session;
+pub mod store;
 mod trust;
 
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -11,14 +14,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use foreign_types::ForeignTypeRef;
+use openssl::asn1::{Asn1GeneralizedTimeRef, Asn1TimeRef};
 use openssl::nid::Nid;
-use openssl::ssl::SslRef;
+use openssl::ssl::{SslCipher, SslContextBuilder, SslRef};
 use openssl::stack::StackRef;
 use openssl::x509::{X509Name, X509Ref};
 use openssl_sys as ffi;
 
+pub use session::Session;
 pub use trust::{
-    Judge, add_crl, certificate_with_trust, rejects_servers, request_status, trust_besides,
+    Judge, add_crl, certificate_with_trust, must_staple, rejects_servers, request_status,
+    trust_besides,
 };
 
 mod raw {
@@ -46,6 +52,10 @@ mod raw {
         pub(crate) fn EVP_default_properties_is_fips_enabled(ctx: *mut ffi::OSSL_LIB_CTX) -> c_int;
         pub(crate) fn SSL_get0_peer_CA_list(s: *const ffi::SSL) -> *const ffi::stack_st_X509_NAME;
         pub(crate) fn SSL_get0_peername(s: *mut ffi::SSL) -> *const c_char;
+        pub(crate) fn SSL_CTX_get_security_level(ctx: *const ffi::SSL_CTX) -> c_int;
+        pub(crate) fn SSL_CTX_get_ciphers(
+            ctx: *const ffi::SSL_CTX,
+        ) -> *mut ffi::stack_st_SSL_CIPHER;
         pub(crate) fn SSL_get_signature_type_nid(s: *const ffi::SSL, pnid: *mut c_int) -> c_int;
     }
 }
@@ -131,6 +141,34 @@ pub fn has_signed(ssl: &SslRef) -> bool {
     unsafe { raw::SSL_get_signature_type_nid(ssl.as_ptr(), &raw mut nid) == 1 }
 }
 
+/// Whether TLS 1.2 has bound the connection's secret to its handshake (RFC 7627;
+/// `SSL_get_extms_support(3)`, a macro). TLS 1.3 always does, and says no here.
+pub fn has_extended_master_secret(ssl: &SslRef) -> bool {
+    const SSL_CTRL_GET_EXTMS_SUPPORT: c_int = 122;
+    // SAFETY: the pointer comes from a live reference; this command takes no arguments and reads.
+    unsafe { ffi::SSL_ctrl(ssl.as_ptr(), SSL_CTRL_GET_EXTMS_SUPPORT, 0, ptr::null_mut()) == 1 }
+}
+
+/// The security level of a context that is being made (`SSL_CTX_get_security_level(3)`).
+pub fn security_level(context: &SslContextBuilder) -> u32 {
+    // SAFETY: the context is live, and the call only reads.
+    let level = unsafe { raw::SSL_CTX_get_security_level(context.as_ptr()) };
+    u32::try_from(level).unwrap_or_default()
+}
+
+/// The cipher suites that a context would use, TLS 1.3's first, by OpenSSL's names
+/// (`SSL_CTX_get_ciphers(3)`).
+pub fn cipher_suites(context: &SslContextBuilder) -> Vec<String> {
+    // SAFETY: the context is live; the list is its own, not changed while it is borrowed here.
+    let list = unsafe { raw::SSL_CTX_get_ciphers(context.as_ptr()) };
+    if list.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: a live list of the context's, see above.
+    let list = unsafe { StackRef::<SslCipher>::from_ptr(list) };
+    list.iter().map(|cipher| cipher.name().to_owned()).collect()
+}
+
 /// The group that the keys of a connection were exchanged in, as TLS names it, such as `x25519`;
 /// `None` if there was none (`SSL_get_negotiated_group(3)`, a macro, and `SSL_group_to_name(3)`).
 pub fn negotiated_group(ssl: &SslRef) -> Option<String> {
@@ -147,6 +185,14 @@ pub fn negotiated_group(ssl: &SslRef) -> Option<String> {
     // SAFETY: a NUL-terminated string that lives as long as the connection's context.
     let name = unsafe { CStr::from_ptr(name) };
     Some(name.to_string_lossy().into_owned())
+}
+
+/// A time of the one format as what may be of either (`ASN1_TIME_check(3)`): OpenSSL's functions for
+/// times take both.
+pub fn as_time(time: &Asn1GeneralizedTimeRef) -> &Asn1TimeRef {
+    // SAFETY: the pointer comes from a live reference, which the result borrows. ASN1_TIME and
+    // ASN1_GENERALIZEDTIME are one structure in C, and a value of the latter is one of the former.
+    unsafe { Asn1TimeRef::from_ptr(time.as_ptr().cast()) }
 }
 
 /// The names of the providers that are active in the default library context
@@ -261,6 +307,17 @@ mod tests {
         let bits = |digest| signature_security_bits(&certificate(None, digest)).unwrap();
         assert_eq!(bits(MessageDigest::sha256()), 128);
         assert!(bits(MessageDigest::sha1()) < 80);
+    }
+
+    #[test]
+    fn cipher_suites_are_those_of_the_context() {
+        let mut context = SslContextBuilder::new(openssl::ssl::SslMethod::tls_client()).unwrap();
+        context.set_ciphersuites("TLS_AES_256_GCM_SHA384").unwrap();
+        context.set_cipher_list("ECDHE-RSA-AES128-GCM-SHA256").unwrap();
+        let suites = ["TLS_AES_256_GCM_SHA384", "ECDHE-RSA-AES128-GCM-SHA256"];
+        assert_eq!(cipher_suites(&context), suites);
+        context.set_security_level(4);
+        assert_eq!(security_level(&context), 4);
     }
 
     #[test]

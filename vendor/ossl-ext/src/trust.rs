@@ -17,6 +17,8 @@ use openssl::x509::verify::X509VerifyFlags;
 use openssl::x509::{X509, X509CrlRef, X509Ref, X509StoreContext, X509StoreContextRef};
 use openssl_sys as ffi;
 
+use crate::context::Context;
+
 /// The verdict of a verify callback, as in `SSL_set_verify(3)`.
 pub type Judge = Box<dyn Fn(bool, &mut X509StoreContextRef) -> bool + Send + Sync>;
 
@@ -26,11 +28,13 @@ struct Second {
     anchors: Stack<X509>,
     flags: X509VerifyFlags,
     judge: Judge,
+    /// Where trials are held, as the verification in earnest is; the default one if absent.
+    library: Option<&'static Context>,
 }
 
 mod raw {
     //! Declarations that openssl-sys does not have, as OpenSSL 3.0's headers give them.
-    use super::{c_int, c_ulong, c_void, ffi};
+    use super::{c_char, c_int, c_ulong, c_void, ffi};
 
     pub(super) type VerifyCallback =
         unsafe extern "C" fn(ok: c_int, ctx: *mut ffi::X509_STORE_CTX) -> c_int;
@@ -42,7 +46,12 @@ mod raw {
             callback: ffi::pem_password_cb,
             user: *mut c_void,
         ) -> *mut ffi::X509;
+        pub(super) fn TLS_FEATURE_free(features: *mut c_void);
         pub(super) fn X509_check_trust(x: *mut ffi::X509, id: c_int, flags: c_int) -> c_int;
+        pub(super) fn X509_STORE_CTX_new_ex(
+            ctx: *mut ffi::OSSL_LIB_CTX,
+            propq: *const c_char,
+        ) -> *mut ffi::X509_STORE_CTX;
         pub(super) fn X509_STORE_add_crl(
             store: *mut ffi::X509_STORE,
             crl: *mut ffi::X509_CRL,
@@ -137,6 +146,7 @@ pub fn trust_besides(
     flags: X509VerifyFlags,
     crls: &[&X509CrlRef],
     judge: Judge,
+    library: Option<&'static Context>,
 ) -> Result<(), ErrorStack> {
     let mut store = X509StoreBuilder::new()?;
     let mut stack = Stack::new()?;
@@ -148,7 +158,8 @@ pub fn trust_besides(
         add_crl(&mut store, crl)?;
     }
     store.set_flags(flags)?;
-    context.set_ex_data(index()?, Second { store: store.build(), anchors: stack, flags, judge });
+    let second = Second { store: store.build(), anchors: stack, flags, judge, library };
+    context.set_ex_data(index()?, second);
     // SAFETY: the context is live; `verify` finds its data in the context itself and needs no
     // argument.
     unsafe {
@@ -184,7 +195,7 @@ unsafe extern "C" fn verify(ctx: *mut ffi::X509_STORE_CTX, _: *mut c_void) -> c_
         let own = unsafe { raw::X509_STORE_CTX_get0_store(ctx) };
         // SAFETY: both stores are live, and `ssl` is the connection of `ctx`.
         let (by_second, by_own) = unsafe {
-            let trial = |store| trial(store, ctx, ssl);
+            let trial = |store| trial(store, ctx, ssl, second.library);
             let by_second = trial(second.store.as_ptr());
             // Only a chain that led to one of the second's anchors, and then had another fault,
             // leaves open which of the two explains the refusal better.
@@ -221,11 +232,12 @@ const UNSPECIFIED: c_int = 1;
 ///
 /// # Safety
 ///
-/// All pointers are live; `ssl` is the connection of `original`.
+/// All pointers are live; `ssl` is the connection of `original`, and made in `library`.
 unsafe fn trial(
     store: *mut ffi::X509_STORE,
     original: *mut ffi::X509_STORE_CTX,
     ssl: &SslRef,
+    library: Option<&'static Context>,
 ) -> c_int {
     unsafe extern "C" fn judge(ok: c_int, ctx: *mut ffi::X509_STORE_CTX) -> c_int {
         let verdict = catch_unwind(AssertUnwindSafe(|| {
@@ -241,7 +253,8 @@ unsafe fn trial(
     // SAFETY: as promised by the caller; the trial's context is freed on every way out, and holds
     // only borrowed pointers besides.
     unsafe {
-        let trial = ffi::X509_STORE_CTX_new();
+        let library = library.map_or(ptr::null_mut(), Context::as_ptr);
+        let trial = raw::X509_STORE_CTX_new_ex(library, ptr::null());
         if trial.is_null() {
             return UNSPECIFIED;
         }
@@ -292,6 +305,34 @@ pub fn request_status(context: &mut SslContextBuilder) -> Result<(), ErrorStack>
         )
     };
     if set == 1 { Ok(()) } else { Err(ErrorStack::get()) }
+}
+
+/// Whether a certificate says that its server always staples an OCSP answer (RFC 7633, "must-staple":
+/// `status_request` in its TLS feature extension). One that cannot be read counts as saying so.
+pub fn must_staple(certificate: &X509Ref) -> bool {
+    const TLS_FEATURE: c_int = 1020;
+    const STATUS_REQUEST: std::ffi::c_long = 5;
+    const ABSENT: c_int = -1;
+    let mut critical: c_int = ABSENT;
+    // SAFETY: the pointer comes from a live reference and is only read; `critical` outlives the call.
+    // The result is NULL or a TLS_FEATURE, a stack of ASN1_INTEGER, that belongs to us and is freed
+    // once, after the numbers have been read out of it.
+    unsafe {
+        let out = &raw mut critical;
+        let features =
+            ffi::X509_get_ext_d2i(certificate.as_ptr(), TLS_FEATURE, out, ptr::null_mut());
+        if features.is_null() {
+            // What could not be decoded is in the error queue, where the handshake would find it.
+            drop(ErrorStack::get());
+            return critical != ABSENT;
+        }
+        let stack = features.cast::<ffi::OPENSSL_STACK>();
+        let found = (0..ffi::OPENSSL_sk_num(stack)).any(|at| {
+            ffi::ASN1_INTEGER_get(ffi::OPENSSL_sk_value(stack, at).cast()) == STATUS_REQUEST
+        });
+        raw::TLS_FEATURE_free(features);
+        found
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,357 @@
+//! A live agent for Rust hosts: records in, and the duties of an agent done beside.
+//!
+//! An [`Agent`] owns an engine. Reporting to it never waits and never fails the host; what finds no
+//! room is counted. Its [`Duties`] are a room of their own, because a relay has them too. Nothing here
+//! knows how the way to the backend is protected, or how a stream is made.
+//!
+//! ```
+//! use skytls::{Agent, config::Loader};
+//! use std::time::Duration;
+//!
+//! let loaded = Loader::new()
+//!     .environment([])
+//!     .set("agent.service_name", "shop")
+//!     .set("collector.backend_service", "127.0.0.1:11800")
+//!     .load()?;
+//! let agent = Agent::start(&loaded.settings)?;
+//! let mut segment = agent.segment();
+//! let span = segment.entry("GET:/", None);
+//! segment.tag(span, "http.method", "GET");
+//! agent.report(segment);
+//! assert_eq!(agent.status().books.total.accepted, 2); // the segment and the start event
+//! agent.shutdown(Duration::ZERO).wait();
+//! # Ok::<(), skytls::Error>(())
+//! ```
+
+mod call;
+mod commands;
+mod configuration;
+mod duties;
+mod host;
+mod identity;
+mod machine;
+mod pending;
+mod profile;
+mod record;
+mod rhythm;
+mod voice;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::config::{Mode, Settings};
+use crate::engine::{Engine, Purpose};
+use crate::error::{Code, Error, Result};
+use crate::protocol::frame::Message;
+use crate::protocol::{self, METHODS, Method, Sticky};
+use crate::tls::Description;
+use crate::trace::{Segment, Tracer};
+use crate::transport::{State, Transport};
+use crate::uplink::{Envelope, Passport, Reporter, Snapshot, Uplink};
+
+pub use duties::Duties;
+pub use host::Host;
+pub use pending::Pending;
+pub use profile::ProfileTask;
+pub use record::{Encoded, Record};
+
+use configuration::Watchers;
+use duties::Receivers;
+use record::{Messages, Report};
+use voice::Voice;
+
+/// An agent. Cloning shares it; dropping the last clone ends it at once, without waiting: what is
+/// queued is lost, unless [`shutdown`](Self::shutdown) was called before.
+#[derive(Debug, Clone)]
+pub struct Agent(Arc<Shared>);
+
+/// How an agent is.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Status {
+    /// `agent.enable`; without it nothing is accepted.
+    pub enabled: bool,
+    /// The service's name as it is reported.
+    pub service: String,
+    /// The instance's name.
+    pub instance: String,
+    /// The link.
+    pub state: State,
+    /// Plaintext, TLS or mutual TLS, and why.
+    pub mode: Mode,
+    /// The TLS material in use; `None` for plaintext.
+    pub material: Option<Description>,
+    /// What became of the records.
+    pub books: Snapshot,
+}
+
+/// The link of an agent to its backend. It does not keep the agent alive.
+#[derive(Debug, Clone)]
+pub struct Link(Transport);
+
+#[derive(Debug)]
+struct Shared {
+    tracer: Tracer,
+    mode: Mode,
+    watchers: Arc<Watchers>,
+    /// `None` with `agent.enable=false`.
+    live: Option<Live>,
+}
+
+#[derive(Debug)]
+struct Live {
+    voice: Arc<Voice>,
+    uplink: Uplink,
+    link: Link,
+    handle: Handle,
+    /// One for each of [`METHODS`] whose messages may share a stream: they keep their lane.
+    reporters: Box<[OnceLock<Mutex<Reporter>>]>,
+    /// Nothing is accepted any more.
+    closed: AtomicBool,
+    works: Arc<Mutex<Works>>,
+}
+
+/// What a shutdown takes away.
+#[derive(Debug)]
+struct Works {
+    engine: Option<Engine>,
+    duties: Option<Duties>,
+}
+
+// === impl Agent ===
+
+impl Agent {
+    /// Starts an agent for a Rust host.
+    ///
+    /// # Errors
+    ///
+    /// See [`start_for`](Self::start_for).
+    pub fn start(settings: &Settings) -> Result<Self> {
+        Self::start_for(settings, Host::default())
+    }
+
+    /// Starts an agent for a host that says more about itself. With `agent.enable=false` it accepts
+    /// nothing and does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ServiceNameMissing`], and every fault of settings and files; a backend that cannot be
+    /// reached is none.
+    pub fn start_for(settings: &Settings, host: Host) -> Result<Self> {
+        let mode = settings.tls.mode;
+        if !settings.enabled {
+            log::warn!("agent.enable is false: nothing is reported");
+            return Ok(Self(Arc::new(Shared {
+                tracer: Tracer::new("", ""),
+                mode,
+                watchers: Arc::default(),
+                live: None,
+            })));
+        }
+        let voice = Arc::new(Voice::new(settings, &host)?);
+        let engine = Engine::start(settings, Purpose::Library)?;
+        let handle = engine.handle().cloned().ok_or_else(|| Error::new(Code::Bug))?;
+        let uplink = engine.uplink().clone();
+        let link = Link(engine.transport().clone());
+        let watchers = Watchers::new(host.watched);
+        let receivers = Receivers { handlers: host.handlers, watchers: watchers.clone() };
+        let duties = Duties::take_up(settings, voice.clone(), receivers, &uplink, &link.0, &handle);
+        let tracer = Tracer::new(&*voice.service, &*voice.instance);
+        let live = Live {
+            voice,
+            uplink,
+            link,
+            handle,
+            reporters: METHODS.iter().map(|_| OnceLock::new()).collect(),
+            closed: AtomicBool::new(false),
+            works: Arc::new(Mutex::new(Works { engine: Some(engine), duties: Some(duties) })),
+        };
+        Ok(Self(Arc::new(Shared { tracer, mode, watchers, live: Some(live) })))
+    }
+
+    /// Takes a record over. Does not wait; what finds no room is counted as refused.
+    pub fn report(&self, record: impl Into<Record>) {
+        // The books say it, and the log would drown in it.
+        let _ = self.try_report(record);
+    }
+
+    /// Takes a record over, or says why not. Does not wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::QueueFull`], [`Code::Stopped`] after the shutdown, [`Code::AgentDisabled`].
+    pub fn try_report(&self, record: impl Into<Record>) -> Result<()> {
+        let live = self.live()?;
+        if live.closed.load(Ordering::Relaxed) {
+            return Err(Error::new(Code::Stopped));
+        }
+        live.take(record.into().report(&live.voice)?)
+    }
+
+    /// Begins a segment of this instance; report it when it is complete.
+    pub fn segment(&self) -> Segment {
+        self.0.tracer.segment()
+    }
+
+    /// The name of the service, as it is reported.
+    pub fn service(&self) -> &str {
+        self.0.tracer.service()
+    }
+
+    /// The name of the instance.
+    pub fn instance(&self) -> &str {
+        self.0.tracer.instance()
+    }
+
+    /// How the agent is at this moment.
+    pub fn status(&self) -> Status {
+        let live = self.0.live.as_ref();
+        let works = live.map(Live::works);
+        let engine = works.as_ref().and_then(|works| works.engine.as_ref());
+        Status {
+            enabled: live.is_some(),
+            service: self.service().to_owned(),
+            instance: self.instance().to_owned(),
+            state: live.map_or(State::Stopped, |live| live.link.state()),
+            mode: self.0.mode,
+            material: engine
+                .and_then(Engine::generation)
+                .map(|generation| generation.description().clone()),
+            books: live.map_or_else(Snapshot::default, |live| live.uplink.books()),
+        }
+    }
+
+    /// The link, to be watched; `None` for an agent that is switched off.
+    pub fn link(&self) -> Option<Link> {
+        self.0.live.as_ref().map(|live| live.link.clone())
+    }
+
+    /// Delivers what is queued, at most for `limit`; says how many records are left.
+    pub fn flush(&self, limit: Duration) -> Pending {
+        let Ok(live) = self.live() else { return Pending::nothing() };
+        let (tell, answer) = oneshot::channel();
+        let uplink = live.uplink.clone();
+        live.handle.spawn(async move {
+            // Whoever asked may be gone.
+            let _ = tell.send(uplink.flush(limit).await);
+        });
+        Pending::new(answer, live.uplink.clone())
+    }
+
+    /// Accepts nothing more, delivers what is queued and then the shutdown event, at most for `limit`,
+    /// and ends the engine; says how many records were left and so lost.
+    pub fn shutdown(&self, limit: Duration) -> Pending {
+        let Ok(live) = self.live() else { return Pending::nothing() };
+        live.closed.store(true, Ordering::Relaxed);
+        let Some(duties) = live.works().duties.take() else {
+            // Somebody did it before.
+            return self.flush(limit);
+        };
+        let (tell, answer) = oneshot::channel();
+        let (uplink, works) = (live.uplink.clone(), live.works.clone());
+        live.handle.spawn(async move {
+            let deadline = Instant::now() + limit;
+            duties.stop(limit).await;
+            let rest = deadline.saturating_duration_since(Instant::now());
+            uplink.flush(rest).await;
+            let left = uplink.abandon();
+            let engine = works.lock().unwrap_or_else(PoisonError::into_inner).engine.take();
+            // Whoever asked may be gone.
+            let _ = tell.send(left);
+            // Ends the thread that this runs on, too.
+            drop(engine);
+        });
+        Pending::new(answer, live.uplink.clone())
+    }
+
+    /// Watches a key of the dynamic configuration from now on; see [`Host::watch`].
+    pub fn watch(
+        &self,
+        key: impl Into<String>,
+        watch: impl Fn(Option<&str>) + Send + Sync + 'static,
+    ) {
+        self.0.watchers.add(key.into(), Arc::new(watch));
+    }
+
+    /// Reports, in the background, that a profiling task is over.
+    pub fn finish_profile_task(&self, task_id: &str) {
+        if let Ok(live) = self.live()
+            && let Some(duties) = &mut live.works().duties
+        {
+            duties.finish_profile_task(task_id, &live.handle);
+        }
+    }
+
+    fn live(&self) -> Result<&Live> {
+        self.0.live.as_ref().ok_or_else(|| Error::new(Code::AgentDisabled).key("agent.enable"))
+    }
+}
+
+// === impl Link ===
+
+impl Link {
+    /// The state at this moment.
+    pub fn state(&self) -> State {
+        self.0.state()
+    }
+
+    /// Waits for the next change of the state, at the first call for one since the agent's start.
+    pub async fn changed(&mut self) {
+        self.0.changed().await;
+    }
+}
+
+// === impl Live ===
+
+impl Live {
+    fn works(&self) -> MutexGuard<'_, Works> {
+        self.works.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, report: Report) -> Result<()> {
+        let Report { method, messages, named } = report;
+        match messages {
+            Messages::One(message) if named || method.sticky == Sticky::None => {
+                self.share(method, message)
+            }
+            Messages::One(message) => deliver(&self.uplink, &self.voice, method, message),
+            Messages::Many(messages) => {
+                let mut reporter = self.uplink.reporter(passport(&self.voice, method));
+                messages.into_iter().try_for_each(|data| reporter.try_report(plain(data)))
+            }
+        }
+    }
+
+    /// Reports by the stream that all such messages share.
+    fn share(&self, method: &'static Method, message: Bytes) -> Result<()> {
+        let at = METHODS.binary_search_by(|other| other.path.cmp(method.path));
+        let reporter = at.ok().and_then(|at| self.reporters.get(at));
+        let Some(reporter) = reporter else { return Err(Error::new(Code::Bug)) };
+        let reporter = reporter
+            .get_or_init(|| Mutex::new(self.uplink.reporter(passport(&self.voice, method))));
+        reporter.lock().unwrap_or_else(PoisonError::into_inner).try_report(plain(message))
+    }
+}
+
+/// Reports one message that is a stream by itself.
+fn deliver(uplink: &Uplink, voice: &Voice, method: &'static Method, data: Bytes) -> Result<()> {
+    uplink.report(Envelope { passport: passport(voice, method), message: plain(data) })
+}
+
+fn passport(voice: &Voice, method: &'static Method) -> Passport {
+    Passport::new(method).with_metadata(voice.metadata.clone())
+}
+
+fn plain(data: Bytes) -> Message {
+    Message { compressed: false, data }
+}
+
+/// A method that the protocol has.
+fn method(path: &str) -> Result<&'static Method> {
+    protocol::find(path).ok_or_else(|| Error::new(Code::Bug).found(path))
+}

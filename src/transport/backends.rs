@@ -1,0 +1,225 @@
+//! Which backend is next: those that work before those that rest, and the same one as long as it works.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Target;
+use super::backoff::{Backoff, LONG, SHORT, jittered};
+use super::failure::needs_a_human;
+use super::state::{BackendState, BackendStatus};
+use crate::error::{Chain, Error};
+
+/// The backends in their order, each with what is known of its health.
+#[derive(Debug)]
+pub(super) struct Backends {
+    members: Vec<Member>,
+    /// The one to try first.
+    cursor: usize,
+    /// No rest is longer, whatever happens.
+    longest: Duration,
+}
+
+#[derive(Debug)]
+struct Member {
+    target: Arc<Target>,
+    backoff: Backoff,
+    trouble: Option<Trouble>,
+}
+
+/// A backend that has failed and not worked since.
+#[derive(Debug, Clone)]
+struct Trouble {
+    since: Instant,
+    until: Instant,
+    reason: Error,
+    attempts: u64,
+}
+
+/// What hurry there is to find a failed backend well again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hurry {
+    /// Nothing else works.
+    Yes,
+    /// Another one does the work.
+    No,
+}
+
+/// From here on an outage is not expected to be over soon.
+const LASTING: Duration = Duration::from_secs(60);
+/// The longest rest of a backend while another one works.
+const SPARE: Duration = Duration::from_secs(60);
+
+// === impl Backends ===
+
+impl Backends {
+    /// A random start spreads a fleet over the backends.
+    pub(super) fn new(targets: Vec<Arc<Target>>, longest: Duration) -> Self {
+        let member = |target| Member { target, backoff: Backoff::default(), trouble: None };
+        let cursor = fastrand::usize(0..targets.len().max(1));
+        Self { members: targets.into_iter().map(member).collect(), cursor, longest }
+    }
+
+    /// Puts other targets in place of these; a backend that stays keeps its health and its turn.
+    pub(super) fn replace(&mut self, targets: Vec<Arc<Target>>) {
+        let current = self.members.get(self.cursor).map(|member| member.target.backend.clone());
+        let mut next = Self::new(targets, self.longest);
+        for member in &mut next.members {
+            let old =
+                self.members.iter_mut().find(|old| old.target.backend == member.target.backend);
+            if let Some(old) = old {
+                member.backoff = old.backoff.clone();
+                member.trouble = old.trouble.take();
+                if let Some(trouble) = &mut member.trouble {
+                    // The new material may be what was missing.
+                    trouble.until = Instant::now();
+                }
+            }
+        }
+        if let Some(at) =
+            next.members.iter().position(|member| Some(&member.target.backend) == current.as_ref())
+        {
+            next.cursor = at;
+        }
+        *self = next;
+    }
+
+    pub(super) fn target(&self, at: usize) -> Option<&Arc<Target>> {
+        self.members.get(at).map(|member| &member.target)
+    }
+
+    /// The one to try now, if any does not rest.
+    pub(super) fn choose(&self, now: Instant) -> Option<usize> {
+        self.ring().find(|&at| self.members[at].rests_until().is_none_or(|until| until <= now))
+    }
+
+    /// The others that have rested and may be looked at, while the one at `busy` does the work.
+    pub(super) fn due(&self, busy: usize, now: Instant) -> Vec<usize> {
+        let due = |at: &usize| self.members[*at].rests_until().is_some_and(|until| until <= now);
+        self.ring().filter(|&at| at != busy).filter(due).collect()
+    }
+
+    /// When the next rest ends.
+    pub(super) fn next_end(&self) -> Option<Instant> {
+        self.members.iter().filter_map(Member::rests_until).min()
+    }
+
+    /// Why nothing works: a reason that may pass before one that only a human can end.
+    pub(super) fn reason(&self) -> Option<&Error> {
+        let reasons = || self.members.iter().filter_map(|member| member.trouble.as_ref());
+        reasons()
+            .map(|trouble| &trouble.reason)
+            .find(|reason| !needs_a_human(reason))
+            .or_else(|| reasons().map(|trouble| &trouble.reason).next())
+    }
+
+    /// This one works.
+    pub(super) fn works(&mut self, at: usize) {
+        let Some(member) = self.members.get_mut(at) else { return };
+        if let Some(trouble) = member.trouble.take() {
+            log::info!(
+                "{} is back after {:.1?} and {} failures",
+                member.target,
+                trouble.since.elapsed(),
+                trouble.attempts
+            );
+        }
+    }
+
+    /// This one has worked for a while: its next failure is its first.
+    pub(super) fn is_healthy(&mut self, at: usize) {
+        if let Some(member) = self.members.get_mut(at) {
+            member.backoff.reset();
+        }
+    }
+
+    /// This one is used from now on, until it fails.
+    pub(super) fn stick_to(&mut self, at: usize) {
+        self.cursor = at;
+    }
+
+    /// Another one, if there is one, is tried first.
+    pub(super) fn move_on(&mut self) {
+        self.cursor = (self.cursor + 1) % self.members.len().max(1);
+    }
+
+    /// Starts anew at random.
+    pub(super) fn shuffle(&mut self) {
+        self.cursor = fastrand::usize(0..self.members.len().max(1));
+    }
+
+    /// This one has failed, and rests.
+    pub(super) fn failed(&mut self, at: usize, error: Error, hurry: Hurry) {
+        let longest = self.longest;
+        if at == self.cursor {
+            self.move_on();
+        }
+        let Some(member) = self.members.get_mut(at) else { return };
+        let now = Instant::now();
+        let (since, attempts) = match &member.trouble {
+            Some(trouble) => (trouble.since, trouble.attempts + 1),
+            None => (now, 1),
+        };
+        let ceiling = match hurry {
+            Hurry::No => SPARE,
+            Hurry::Yes if needs_a_human(&error) || since.elapsed() >= LASTING => LONG,
+            Hurry::Yes => SHORT,
+        };
+        let rest = member.backoff.rest_within(ceiling.min(longest));
+        let before = member.trouble.replace(Trouble {
+            since,
+            until: now + rest,
+            reason: error.clone(),
+            attempts,
+        });
+        // Once for each kind of failure; what repeats is summarised.
+        let same = before.is_some_and(|before| before.reason.code() == error.code());
+        if !same {
+            log::warn!("{}; trying again with growing pauses", Chain(&error));
+        } else if attempts >= 8 && attempts.is_power_of_two() {
+            let elapsed = since.elapsed();
+            log::warn!("{} (for {elapsed:.0?} now, {attempts} attempts)", Chain(&error));
+        }
+    }
+
+    /// Nothing works any more: long rests, taken while another one did the work, end soon.
+    pub(super) fn hurry(&mut self) {
+        let now = Instant::now();
+        for trouble in self.members.iter_mut().filter_map(|member| member.trouble.as_mut()) {
+            if trouble.until > now + SHORT {
+                trouble.until = now + jittered(SHORT.min(self.longest));
+            }
+        }
+    }
+
+    /// What is known of each.
+    pub(super) fn status(&self, serving: Option<usize>) -> Vec<BackendStatus> {
+        let state = |(at, member): (usize, &Member)| BackendStatus {
+            backend: member.target.to_string(),
+            state: match &member.trouble {
+                _ if serving == Some(at) => BackendState::InUse,
+                Some(trouble) => BackendState::Resting {
+                    until: trouble.until,
+                    since: trouble.since,
+                    attempts: trouble.attempts,
+                    reason: trouble.reason.clone(),
+                },
+                None => BackendState::Spare,
+            },
+        };
+        self.members.iter().enumerate().map(state).collect()
+    }
+
+    fn ring(&self) -> impl Iterator<Item = usize> {
+        let count = self.members.len();
+        let cursor = self.cursor;
+        (0..count).map(move |step| (cursor + step) % count)
+    }
+}
+
+// === impl Member ===
+
+impl Member {
+    fn rests_until(&self) -> Option<Instant> {
+        self.trouble.as_ref().map(|trouble| trouble.until)
+    }
+}
