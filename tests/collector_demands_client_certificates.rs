@@ -244,7 +244,12 @@ async fn wrong_files_are_named_before_the_port_is_opened() {
         (chain(), file("locked", &locked), None, Code::PassphraseNeeded),
         (chain(), file("locked", &locked), some("wrong"), Code::PassphraseWrong),
         (chain(), file("locked", &locked), some(&"x".repeat(5000)), Code::PassphraseWrong),
-        (Source::Uri("pkcs11:token=x;pin-value=1234".into()), key(), None, Code::NotBuiltYet),
+        (
+            Source::Uri(Secret::new(String::from("pkcs11:token=x;pin-value=1234"))),
+            key(),
+            None,
+            Code::NotBuiltYet,
+        ),
     ] {
         let found = chain.to_string();
         let identity = IdentitySource { chain, key, passphrase };
