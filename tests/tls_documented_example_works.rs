@@ -49,7 +49,11 @@ impl Backend {
     async fn with(tls: Option<CollectorTls>, files: Files) -> Self {
         let ids = Arc::<Mutex<Vec<String>>>::default();
         let seen = Arc::clone(&ids);
-        let observer = move |_: &CallInfo, message: &Message| {
+        let observer = move |call: &CallInfo, message: &Message| {
+            if !call.path.contains("TraceSegmentReportService") {
+                // A relay with a name reports that it lives.
+                return;
+            }
             let segment = SegmentObject::decode(&*message.data).expect("it is a segment");
             seen.lock().expect("nobody panics with it").push(segment.trace_segment_id);
         };
