@@ -63,14 +63,13 @@ fn a_key_that_is_not_built_yet_is_an_error_unless_it_says_the_default() {
             "auto" => "ca",
             _ => "12345",
         };
-        let other = if key == Key::Fips { "required" } else { other };
         let error = Loader::new().environment([]).set(key.name(), other).load().unwrap_err();
         assert_eq!(error.code(), Code::NotBuiltYet, "{}", key.name());
         assert_eq!(error.get(Fact::Key), Some(key.name()));
         let line = format!("{}={default}\n", key.name());
         assert!(load(&line, true).is_ok(), "{line}");
     }
-    let variable = [(OsString::from("SW_AGENT_SSL_FIPS"), OsString::from("required"))];
+    let variable = [(OsString::from("SW_ADMIN_LISTEN"), OsString::from("127.0.0.1:1"))];
     let error = Loader::new().environment(variable).load().unwrap_err();
     assert_eq!(error.code(), Code::NotBuiltYet);
 }
