@@ -4,6 +4,7 @@
 //! `ci/chaos SEED MINUTES` runs it for longer; alone it takes some seconds. The seed decides what
 //! happens and in which order; what meets what on the way is the scheduler's.
 
+#![allow(clippy::disallowed_macros, reason = "the figures are the point")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod chaos_parts;
