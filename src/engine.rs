@@ -32,6 +32,9 @@ pub enum Purpose {
     Relay,
 }
 
+/// How long a stop waits for the threads to end.
+const FAREWELL: Duration = Duration::from_millis(250);
+
 // === impl Engine ===
 
 impl Engine {
@@ -45,6 +48,9 @@ impl Engine {
             true => Some(Generation::load(&settings.tls)?),
             false => None,
         };
+        if let Some(fips) = generation.as_ref().and_then(|one| one.description().fips.as_ref()) {
+            log::info!("FIPS is required, and proven to be in force: {fips}");
+        }
         for warning in generation.iter().flat_map(|generation| &generation.description().warnings) {
             log::warn!("{warning}");
         }
@@ -85,13 +91,16 @@ impl Engine {
     /// and so lost: what is in the spool is not. Blocks; must not be called from a task of this
     /// engine.
     pub fn stop(mut self, limit: Duration) -> u64 {
-        if let Some(runtime) = &self.runtime {
+        // Entering a runtime needs thread-local data, which is gone in handlers of `atexit`.
+        if let Some(runtime) = self.runtime.as_ref().filter(|_| !limit.is_zero()) {
             runtime.block_on(self.uplink.flush(limit));
         }
         self.transport.stop();
         let left = self.uplink.abandon();
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // A thread that is still at work when the process exits would use an OpenSSL that is being
+            // taken down. Only a name that is being looked up makes this last.
+            runtime.shutdown_timeout(FAREWELL);
         }
         left
     }
