@@ -4,7 +4,6 @@
 //! is in the middle of a handshake when that runs would use freed memory. Handlers run in the reverse order
 //! of their registration, so ours is registered once OpenSSL is initialised, by whomever.
 
-use std::mem;
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
@@ -37,8 +36,7 @@ extern "C" fn at_exit() {
                     wait::settled(&worker.handle, &worker.uplink, limit);
                 }
             }
-            // Never opened again.
-            mem::forget(registry.stand_still(PATIENCE));
+            registry.stand_still_for_good(PATIENCE);
         });
         fork::end();
     });
