@@ -7,6 +7,8 @@
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
+use skytls::uplink::Level;
+
 use crate::ffi::guard_void;
 use crate::{fork, wait};
 
@@ -33,7 +35,7 @@ extern "C" fn at_exit() {
                 // All of them count from the same moment, so that the longest is the limit of all.
                 let limit = worker.exit_limit.saturating_sub(begun.elapsed());
                 if !limit.is_zero() {
-                    wait::settled(&worker.handle, &worker.uplink, limit);
+                    wait::settled(&worker.handle, &worker.uplink, Level::Delivered, limit);
                 }
             }
             registry.stand_still_for_good(PATIENCE);
