@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::config::{Backend, ListenerTls, Settings, reached};
+use crate::config::{Backend, ListenerTls, RelayAck, Settings, reached};
 use crate::error::{Code, Error, Result};
 use crate::tls::{Acceptor, ListenerNames, Names, Realm, judge_policy};
 use crate::transport::Transport;
@@ -51,6 +51,7 @@ struct Desk {
     transport: Transport,
     policy: Policy,
     complaints: Complaints,
+    ack: RelayAck,
     /// How long the backend may take to answer a unary call.
     timeout: Duration,
 }
@@ -102,6 +103,7 @@ impl Relay {
             transport,
             policy: Policy::new(settings),
             complaints: Complaints::default(),
+            ack: settings.relay.ack,
             timeout: settings.link.upstream_timeout,
         });
         let (course, watched) = watch::channel(Course::Serve);
