@@ -80,7 +80,7 @@ fn serve_without_ems(set: &Set) -> u16 {
     for above in &certificate[1..] {
         builder.add_extra_chain_cert(above.clone()).expect("its issuer");
     }
-    let key = PKey::private_key_from_pem(set.server_key.as_bytes()).expect("a key");
+    let key = PKey::private_key_from_pem_passphrase(set.server_key.as_bytes(), b"").expect("a key");
     builder.set_private_key(&key).expect("its key");
     builder.set_alpn_select_callback(|_, offered| {
         select_next_proto(b"\x02h2", offered).ok_or(AlpnError::NOACK)
