@@ -47,6 +47,11 @@ impl Assembly {
         })
     }
 
+    /// Whether this is a relay whose listener has a certificate.
+    pub(super) fn has_listener_tls(&self) -> bool {
+        self.relay && self.value(Key::RelayCertChainPath).set
+    }
+
     /// Certificate and key, or neither; a CA without them would protect nothing.
     fn listener_tls(&self) -> Result<Option<ListenerTls>> {
         let set = |key| self.value(key).set;
