@@ -229,7 +229,8 @@ impl Seen {
                 return;
             }
             let mut seen = seen.0.lock().unwrap();
-            seen.0.insert(u64::from_be_bytes(message.data[..8].try_into().unwrap()));
+            // Others may report as well.
+            seen.0.extend(message.data.first_chunk().map(|id| u64::from_be_bytes(*id)));
             seen.1.insert(call.client_certificate.as_deref().unwrap_or("nobody").to_owned());
         };
         Collector::start(CollectorSettings {
