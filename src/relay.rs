@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::config::{Backend, Settings, reached};
+use crate::config::{Backend, RelayAck, Settings, reached};
 use crate::error::{Code, Error, Result};
 use crate::rotation::{Rotator, Rotor};
 use crate::transport::Transport;
@@ -53,6 +53,7 @@ struct Desk {
     transport: Transport,
     policy: Policy,
     complaints: Complaints,
+    ack: RelayAck,
     /// How long the backend may take to answer a unary call.
     timeout: Duration,
 }
@@ -99,6 +100,7 @@ impl Relay {
             transport,
             policy: Policy::new(settings),
             complaints: Complaints::default(),
+            ack: settings.relay.ack,
             timeout: settings.link.upstream_timeout,
         });
         let (course, watched) = watch::channel(Course::Serve);

@@ -6,7 +6,7 @@ mod tls_client;
 
 use skytls::error::{Chain, Code, Fact};
 use skytls::pki::{Authority, Identity, Leaf, Profile, Validity};
-use support::openssl::{Peer, Server};
+use support::openssl::Server;
 use support::pki::{self, DAY, MINTED, Set};
 use tls_client::{Agent, h2_server, refused};
 

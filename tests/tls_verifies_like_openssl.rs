@@ -48,11 +48,12 @@ fn every_chain_is_judged_as_s_client_judges_it() {
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(case) = cases.get(number) else { break };
-            let mut wrong = try_out(case);
+            let stage = Stage::of(case);
+            let mut wrong = try_out(case, &stage);
             // A process for each would take too long.
             if number.is_multiple_of(SAMPLE) || case.deliberate.is_some() {
                 checked.fetch_add(1, Ordering::Relaxed);
-                wrong.extend(check(case));
+                wrong.extend(check(case, &stage));
             }
             let mut faults = faults.lock().expect("nobody panics with it");
             faults.extend(wrong.into_iter().map(|wrong| format!("{case}: {wrong}")));
@@ -86,9 +87,8 @@ fn every_chain_is_judged_as_s_client_judges_it() {
 }
 
 /// What is not as the table says, of the judge and of skytls.
-fn try_out(case: &Case) -> Vec<String> {
-    let stage = Stage::of(case);
-    let (judge, ours) = (judge(case, &stage), skytls(case, &stage));
+fn try_out(case: &Case, stage: &Stage) -> Vec<String> {
+    let (judge, ours) = (judge(case, stage), skytls(case, stage));
     let mut wrong = Vec::new();
     if judge != case.verdict_of(judge_is_newer()) {
         wrong.push(format!("openssl says {judge:?}, and the table {:?}", case.verdict));
@@ -234,14 +234,13 @@ fn settings(case: &Case, stage: &Stage) -> Vec<(&'static str, String)> {
 }
 
 /// As people would: what the exit code and the number in the JSON of `skytls check` say of it.
-fn check(case: &Case) -> Option<String> {
-    let stage = Stage::of(case);
+fn check(case: &Case, stage: &Stage) -> Option<String> {
     let mut check = Skytls::new(["check", "--tls-only", "--json"])
         .in_folder(stage.folder.path())
         .env("SW_AGENT_SSL_TRUSTED_CA_PATH", stage.file("ca.crt"))
         .env("SW_AGENT_COLLECTOR_BACKEND_SERVICES", stage.server.address.to_string())
         .env("SW_AGENT_SSL_SERVER_NAME", &case.name);
-    for (key, value) in settings(case, &stage) {
+    for (key, value) in settings(case, stage) {
         check = check.arg("--set").arg(format!("{key}={value}"));
     }
     let finished = check.run();

@@ -103,13 +103,17 @@ fn finish(engine: Engine) -> Result<()> {
     let left = engine.stop(Duration::ZERO);
     let Snapshot { total, .. } = uplink.books();
     log::info!(
-        "accepted {}, acknowledged {}, dropped {}, refused {}, possibly duplicated {}",
+        "accepted {}, recovered {}, acknowledged {}, dropped {}, refused {}, possibly duplicated {}",
         total.accepted,
+        total.recovered,
         total.acknowledged,
         total.dropped.total(),
         total.refused,
         total.possibly_duplicated
     );
+    if total.pending > 0 {
+        log::info!("{} records stay in the spool", total.pending);
+    }
     if left == 0 {
         return Ok(());
     }

@@ -196,14 +196,16 @@ keys! {
             "bytes that the memory queue of all kinds together may hold";
         OnFull = "buffer.on_full" "SW_BUFFER_ON_FULL" Built Kind::OneOf(&["drop_newest", "drop_oldest", "block"]), "",
             "what happens when the queue is full; empty: `drop_newest` in a library, `block` in the relay";
-        SpoolPath = "spool.path" "SW_SPOOL_PATH" Later Kind::Path, "",
+        SpoolPath = "spool.path" "SW_SPOOL_PATH" Built Kind::Path, "",
             "folder of the disk spool; empty: off";
-        SpoolMaxBytes = "spool.max_bytes" "SW_SPOOL_MAX_BYTES" Later SIZE, "1073741824",
+        SpoolMaxBytes = "spool.max_bytes" "SW_SPOOL_MAX_BYTES" Built SIZE, "1073741824",
             "bytes that the spool may hold";
-        SpoolMaxAge = "spool.max_age" "SW_SPOOL_MAX_AGE" Later PERIOD_OR_OFF, "0",
+        SpoolMaxAge = "spool.max_age" "SW_SPOOL_MAX_AGE" Built PERIOD_OR_OFF, "0",
             "how long records stay in the spool; 0: for ever";
-        SpoolReplayRate = "spool.replay_rate" "SW_SPOOL_REPLAY_RATE" Later COUNT_OR_NONE, "0",
+        SpoolReplayRate = "spool.replay_rate" "SW_SPOOL_REPLAY_RATE" Built COUNT_OR_NONE, "0",
             "records per second that are replayed; 0: unbounded";
+        SpoolSync = "spool.sync" "SW_SPOOL_SYNC" Built Kind::OneOf(&["always", "interval", "never"]), "interval",
+            "when the disk is made to have the records: before they count as durable, every second, or when the kernel likes; a killed process loses none in either case";
         Listen = "relay.listen" "SW_RELAY_LISTEN" Built Kind::Listen, "127.0.0.1:11800",
             "where the relay listens, `host:port` or `unix:/path`, separated by commas";
         UnixMode = "relay.unix_mode" "SW_RELAY_UNIX_MODE" Built Kind::Permissions, "0660",
@@ -222,8 +224,8 @@ keys! {
             "backends of the relay; empty: `collector.backend_service`";
         ForwardHeaders = "relay.forward_headers" "SW_RELAY_FORWARD_HEADERS" Built Kind::Headers, "",
             "more metadata names to forward, separated by commas";
-        Ack = "relay.ack" "SW_RELAY_ACK" Built Kind::OneOf(&["queued", "spooled", "delivered"]), "queued",
-            "when a local agent's stream is answered; this version knows `queued` only";
+        Ack = "relay.ack" "SW_RELAY_ACK" Built Kind::OneOf(&["queued", "spooled", "delivered"]), "",
+            "when a local agent's stream is answered: its records are in memory, in the spool, or confirmed by the backend; empty: `spooled` with a spool, else `queued`";
         ShutdownGrace = "relay.shutdown_grace" "SW_RELAY_SHUTDOWN_GRACE" Later PERIOD_OR_OFF, "0",
             "how long to keep accepting after SIGTERM";
         RelayDrainTimeout = "relay.drain_timeout" "SW_RELAY_DRAIN_TIMEOUT" Built PERIOD_OR_OFF, "10",

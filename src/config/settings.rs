@@ -25,6 +25,8 @@ pub struct Settings {
     pub tls: TlsSettings,
     /// How much waits in memory.
     pub buffer: BufferSettings,
+    /// How much waits on disk; `None`: nothing does.
+    pub spool: Option<SpoolSettings>,
     /// What local agents talk to.
     pub relay: RelaySettings,
     /// What is logged where.
@@ -283,6 +285,47 @@ pub enum OnFull {
     Block,
 }
 
+/// How much waits on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpoolSettings {
+    /// `spool.path`.
+    pub path: PathBuf,
+    /// `spool.max_bytes`.
+    pub max_bytes: u64,
+    /// `spool.max_age`, when set.
+    pub max_age: Option<Duration>,
+    /// `spool.replay_rate`, when set: records in a second.
+    pub replay_rate: Option<u64>,
+    /// `spool.sync`.
+    pub sync: SpoolSync,
+}
+
+/// When the disk is made to have what was written. Until then it is the kernel's, which keeps it
+/// when a process is killed, and loses it with the power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum SpoolSync {
+    /// Before records count as durable.
+    Always,
+    /// Every second.
+    #[default]
+    Interval,
+    /// When the kernel likes.
+    Never,
+}
+
+/// When a local agent's stream is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RelayAck {
+    /// Once its records are in memory.
+    Queued,
+    /// Once they are in the spool.
+    Spooled,
+    /// Once the backend has confirmed them.
+    Delivered,
+}
+
 /// What local agents talk to.
 #[derive(Debug, Clone)]
 pub struct RelaySettings {
@@ -298,6 +341,8 @@ pub struct RelaySettings {
     pub forward_headers: Vec<String>,
     /// `relay.drain_timeout`.
     pub drain_timeout: Duration,
+    /// `relay.ack`.
+    pub ack: RelayAck,
 }
 
 /// What a listener shows of itself and demands of its clients.

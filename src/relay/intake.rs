@@ -1,5 +1,6 @@
 //! Client streams of local agents: taken apart into records, queued, answered by the relay.
 //!
+//! The answer waits for what `relay.ack` says: memory, disk or the backend.
 //! Reading stops while the queue is full: the stream's flow-control window then fills, and the
 //! agent waits.
 
@@ -10,10 +11,11 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::{Desk, answer};
+use crate::config::RelayAck;
 use crate::error::{Code, Error};
 use crate::protocol::Method;
 use crate::protocol::frame::{FrameError, MAX_MESSAGE, Splitter};
-use crate::uplink::{Passport, Reporter};
+use crate::uplink::{Level, Passport, Reporter};
 
 /// Takes a stream of reports over.
 pub(super) async fn report(
@@ -22,8 +24,15 @@ pub(super) async fn report(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let reporter = desk.uplink.reporter(passport(desk, method, &head.headers));
-    match read(body, reporter).await {
+    let mut reporter = desk.uplink.reporter(passport(desk, method, &head.headers));
+    if desk.ack == RelayAck::Delivered {
+        reporter = reporter.tracked();
+    }
+    let outcome = match read(body, &mut reporter).await {
+        Ok(()) => settle(desk, reporter).await,
+        Err(refusal) => Err(refusal),
+    };
+    match outcome {
         Ok(()) => answer::no_commands(),
         Err(Refusal::Frame(error)) => {
             log::warn!("a local agent's stream to {} was refused: {error}", method.path);
@@ -54,7 +63,17 @@ enum Refusal {
     Queue(Error),
 }
 
-async fn read(mut body: Incoming, mut reporter: Reporter) -> Result<(), Refusal> {
+/// Waits until the records have come as far as the relay promises.
+async fn settle(desk: &Desk, reporter: Reporter) -> Result<(), Refusal> {
+    let level = match desk.ack {
+        RelayAck::Queued => return Ok(()),
+        RelayAck::Spooled => Level::Durable,
+        RelayAck::Delivered => Level::Delivered,
+    };
+    reporter.finish(level).await.map_err(Refusal::Queue)
+}
+
+async fn read(mut body: Incoming, reporter: &mut Reporter) -> Result<(), Refusal> {
     let mut splitter = Splitter::new(MAX_MESSAGE);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Refusal::Gone(Some(error)))?;

@@ -5,6 +5,7 @@
 
 pub(crate) mod der;
 pub(crate) mod extension;
+pub(crate) mod keys;
 pub(crate) mod mint;
 
 mod constraints;
@@ -75,11 +76,13 @@ pub(crate) struct Way {
     pub(crate) sent: Vec<Made>,
 }
 
+type Family = fn() -> Vec<Case>;
+
 pub(crate) use Verdict::{Refused, Trusted};
 
 /// Every case of every family.
 pub(crate) fn cases() -> Vec<Case> {
-    let families: [(&str, fn() -> Vec<Case>); 13] = [
+    let families: [(&str, Family); 13] = [
         ("path", path::cases),
         ("names", names::cases),
         ("usage", usage::cases),
@@ -94,9 +97,8 @@ pub(crate) fn cases() -> Vec<Case> {
         ("revocation", revocation::cases),
         ("wire", wire::cases),
     ];
-    let named = |(family, cases): (_, fn() -> Vec<Case>)| {
-        cases().into_iter().map(move |case| Case { family, ..case })
-    };
+    let named =
+        |(family, cases): (_, Family)| cases().into_iter().map(move |case| Case { family, ..case });
     families.into_iter().flat_map(named).collect()
 }
 

@@ -7,13 +7,7 @@ use super::*;
 impl Assembly {
     pub(super) fn relay(&mut self, link: &LinkSettings) -> Result<RelaySettings> {
         let listen = self.addresses(Key::Listen, backend::listen)?;
-        let ack = self.value(Key::Ack);
-        if ack.text != Key::Ack.default_text() {
-            return Err(ack
-                .error(Code::NotBuiltYet)
-                .found(&ack.text)
-                .expected(Key::Ack.default_text()));
-        }
+        let ack = self.ack()?;
         let tls = match self.relay {
             true => self.listener_tls()?,
             false => None,
@@ -44,12 +38,28 @@ impl Assembly {
                 text => value::headers(text).map_err(|fault| headers.fault(fault))?,
             },
             drain_timeout: self.seconds(Key::RelayDrainTimeout)?,
+            ack,
         })
     }
 
     /// Whether this is a relay whose listener has a certificate.
     pub(super) fn has_listener_tls(&self) -> bool {
         self.relay && self.value(Key::RelayCertChainPath).set
+    }
+
+    /// A promise to keep records on disk needs a disk.
+    fn ack(&self) -> Result<RelayAck> {
+        let (ack, spool) = (self.value(Key::Ack), self.value(Key::SpoolPath).set);
+        match ack.text.as_str() {
+            "delivered" => Ok(RelayAck::Delivered),
+            "queued" => Ok(RelayAck::Queued),
+            "spooled" if !spool && self.relay => Err(ack
+                .error(Code::AckWithoutSpool)
+                .found("no spool.path")
+                .expected("spool.path, or relay.ack=queued or delivered")),
+            _ if spool => Ok(RelayAck::Spooled),
+            _ => Ok(RelayAck::Queued),
+        }
     }
 
     /// Certificate and key, or neither; a CA without them would protect nothing.
