@@ -1,8 +1,8 @@
 //! The relay: local agents' gRPC in, records and calls out through the engine.
 //!
 //! Reports of client streams are queued and answered by the relay; unary and bidirectional calls
-//! pass through with their metadata and the backend's own answer; anything that is not SkyWalking's
-//! is answered with UNIMPLEMENTED. Nothing here knows how the way to the backend is protected.
+//! pass through with their metadata and the backend's own answer, and while the backend is away the
+//! relay stands in for it; anything that is not SkyWalking's is answered with UNIMPLEMENTED. Nothing here knows how the way to the backend is protected.
 
 mod answer;
 mod complaints;
@@ -11,6 +11,7 @@ mod greeting;
 mod intake;
 mod listener;
 mod metadata;
+mod outage;
 mod pass;
 mod route;
 mod socket;
@@ -34,6 +35,9 @@ use crate::uplink::Uplink;
 use complaints::Complaints;
 use listener::Listener;
 use metadata::Policy;
+use outage::Outage;
+
+pub use outage::StandIn;
 
 /// A relay that accepts local agents.
 #[derive(Debug)]
@@ -42,6 +46,7 @@ pub struct Relay {
     sockets: Vec<PathBuf>,
     course: watch::Sender<Course>,
     listeners: JoinSet<()>,
+    desk: Arc<Desk>,
 }
 
 /// What every call needs.
@@ -51,6 +56,7 @@ struct Desk {
     transport: Transport,
     policy: Policy,
     complaints: Complaints,
+    outage: Outage,
     /// How long the backend may take to answer a unary call.
     timeout: Duration,
 }
@@ -102,14 +108,16 @@ impl Relay {
             transport,
             policy: Policy::new(settings),
             complaints: Complaints::default(),
+            outage: Outage::default(),
             timeout: settings.link.upstream_timeout,
         });
+        handle.spawn(outage::watch(Arc::downgrade(&desk), desk.transport.clone()));
         let (course, watched) = watch::channel(Course::Serve);
         let mut tasks = JoinSet::new();
         for listener in listeners {
             tasks.spawn_on(listener.run(tls.clone(), desk.clone(), watched.clone()), handle);
         }
-        Ok(Self { addresses, sockets, course, listeners: tasks })
+        Ok(Self { addresses, sockets, course, listeners: tasks, desk })
     }
 
     /// The addresses that are listened on, with the ports the system chose.
@@ -120,6 +128,11 @@ impl Relay {
     /// The Unix sockets that are listened on.
     pub fn sockets(&self) -> &[PathBuf] {
         &self.sockets
+    }
+
+    /// What was answered in place of the backend.
+    pub fn stand_in(&self) -> StandIn {
+        self.desk.outage.tally()
     }
 
     /// Stops accepting and lets calls under way end, at most for `limit`; then they are cut. What
