@@ -120,6 +120,9 @@ fn check_shows_it_between_tcp_and_tls() {
     let way = ["dns.resolve", "tcp.connect", "proxy.connect", "tls.names"];
     assert!(ids.windows(4).any(|ids| ids == way), "{ids:?}");
     assert_eq!(well.mark("oap.segments"), "ok");
+    // So does the second handshake: nothing goes past the proxy.
+    assert!(output.contains("a second handshake was a short one"), "{output}");
+    assert_eq!(proxy.requests().len(), 2);
     // Of the four names the proxy changes none.
     let names = format!("verified oap.invalid, SNI oap.invalid, authority {BACKEND}");
     let through = format!("{BACKEND} through {}, with credentials", proxy.address);

@@ -12,6 +12,7 @@ use tower::ServiceExt;
 
 use super::Check;
 use crate::error::Result;
+use crate::transport::proxy::Proxied;
 use crate::transport::resolve::Resolve;
 use crate::transport::tcp::Tcp;
 use crate::transport::tls::{Attempt, attempt};
@@ -39,7 +40,7 @@ pub(super) async fn check(target: &Arc<Target>, protection: &Protection) -> (Che
 }
 
 async fn again(target: &Arc<Target>, protection: &Protection) -> Result<bool> {
-    let stream = Tcp(Resolve).oneshot(target.clone()).await?;
+    let stream = Proxied(Tcp(Resolve)).oneshot(target.clone()).await?;
     let Attempt { mut stream, outcome, .. } = attempt(target, protection, stream).await?;
     outcome?;
     let resumed = stream.ssl().session_reused();
