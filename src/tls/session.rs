@@ -73,8 +73,7 @@ enum Uses {
     Many,
 }
 
-/// However far off every end is: a chain is verified anew after this time. Also what changes unseen,
-/// such as the system's trust store, takes effect then.
+/// However far off every end is: a chain is verified anew after this time.
 const VERIFIED_FOR: i64 = 2 * 60 * 60;
 
 /// The most sessions for one peer, and for all of them together.
@@ -142,6 +141,11 @@ fn holds_until(ssl: &SslRef, verifier: &Verifier) -> Option<i64> {
         until = until.min(unix_seconds(end)?);
     }
     Some(until)
+}
+
+/// Whether the clock says less than when that was verified: nothing holds longer than `VERIFIED_FOR`.
+fn is_set_back(now: i64, verified_until: i64) -> bool {
+    verified_until > now.saturating_add(VERIFIED_FOR)
 }
 
 fn is_about(list: &X509CrlRef, certificate: &X509Ref) -> bool {
@@ -219,6 +223,9 @@ impl Share {
     /// Keeps a session, if it is known how long its verification holds.
     fn keep(&self, session: Session, now: i64) {
         let Some(&verified_until) = self.verified_until.get() else { return };
+        if is_set_back(now, verified_until) {
+            return;
+        }
         let (uses, lifetime) = match (session.is_tls_1_3(), session.ticket_lifetime()) {
             // To be discarded at once, if it says 0 (RFC 8446 section 4.6.1).
             (true, lifetime) => (Uses::Once, lifetime.unwrap_or(0)),
@@ -336,6 +343,15 @@ mod tests {
             // What has ended is not kept either.
             assert!(store.0.is_empty());
         }
+    }
+
+    #[test]
+    fn what_a_clock_that_was_set_back_would_prolong_is_not_kept() {
+        let verified_until = NOON + VERIFIED_FOR;
+        assert!(!is_set_back(NOON, verified_until) && !is_set_back(NOON + 60, verified_until));
+        assert!(is_set_back(NOON - 1, verified_until));
+        // What ends sooner by itself does so by every clock.
+        assert!(!is_set_back(NOON - 1, verified_until - 1));
     }
 
     #[test]
