@@ -1,8 +1,8 @@
 //! The relay: local agents' gRPC in, records and calls out through the engine.
 //!
 //! Reports of client streams are queued and answered by the relay; unary and bidirectional calls
-//! pass through with their metadata and the backend's own answer; anything that is not SkyWalking's
-//! is answered with UNIMPLEMENTED. Nothing here knows how the way to the backend is protected.
+//! pass through with their metadata and the backend's own answer, and while the backend is away the
+//! relay stands in for it; anything that is not SkyWalking's is answered with UNIMPLEMENTED. Nothing here knows how the way to the backend is protected.
 
 mod answer;
 mod complaints;
@@ -11,6 +11,7 @@ mod greeting;
 mod intake;
 mod listener;
 mod metadata;
+mod outage;
 mod pass;
 mod rotation;
 mod route;
@@ -35,6 +36,9 @@ use crate::uplink::Uplink;
 use complaints::Complaints;
 use listener::Listener;
 use metadata::Policy;
+use outage::Outage;
+
+pub use outage::StandIn;
 
 /// A relay that accepts local agents.
 #[derive(Debug)]
@@ -44,6 +48,7 @@ pub struct Relay {
     course: watch::Sender<Course>,
     listeners: JoinSet<()>,
     rotor: Option<Rotor>,
+    desk: Arc<Desk>,
 }
 
 /// What every call needs.
@@ -54,6 +59,7 @@ struct Desk {
     policy: Policy,
     complaints: Complaints,
     ack: RelayAck,
+    outage: Outage,
     /// How long the backend may take to answer a unary call.
     timeout: Duration,
 }
@@ -101,14 +107,16 @@ impl Relay {
             policy: Policy::new(settings),
             complaints: Complaints::default(),
             ack: settings.relay.ack,
+            outage: Outage::default(),
             timeout: settings.link.upstream_timeout,
         });
+        handle.spawn(outage::watch(Arc::downgrade(&desk), desk.transport.clone()));
         let (course, watched) = watch::channel(Course::Serve);
         let mut tasks = JoinSet::new();
         for listener in listeners {
             tasks.spawn_on(listener.run(tls.clone(), desk.clone(), watched.clone()), handle);
         }
-        Ok(Self { addresses, sockets, course, listeners: tasks, rotor })
+        Ok(Self { addresses, sockets, course, listeners: tasks, rotor, desk })
     }
 
     /// The addresses that are listened on, with the ports the system chose.
@@ -124,6 +132,11 @@ impl Relay {
     /// The rotation of the listener's certificate and client CA; `None` for plaintext.
     pub fn rotator(&self) -> Option<&Rotator> {
         self.rotor.as_ref().map(Rotor::handle)
+    }
+
+    /// What was answered in place of the backend.
+    pub fn stand_in(&self) -> StandIn {
+        self.desk.outage.tally()
     }
 
     /// Stops accepting and lets calls under way end, at most for `limit`; then they are cut. What

@@ -13,7 +13,7 @@ use support::{Backend, Program, told};
 
 fn segments(backend: &Backend) -> Vec<SegmentObject> {
     let arrived = backend.segments();
-    arrived.keys().map(|bytes| SegmentObject::decode(&bytes[..]).unwrap()).collect()
+    arrived.keys().map(|bytes| SegmentObject::decode(&bytes[..]).expect("a segment")).collect()
 }
 
 #[test]
