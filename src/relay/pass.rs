@@ -91,9 +91,8 @@ pub(super) async fn unary(
 /// of it is the relay's matter and not the agent's.
 async fn ask(desk: &Desk, request: Request<Body>) -> Result<Response<Body>, (Error, Reach)> {
     let (head, body) = desk.transport.send(request).await?.into_parts();
-    let lost = |error: hyper::Error| {
-        (Error::new(Code::ConnectionLost).because(error), Reach::Unknown)
-    };
+    let lost =
+        |error: hyper::Error| (Error::new(Code::ConnectionLost).because(error), Reach::Unknown);
     let mut body = body;
     let (mut data, mut trailers) = (BytesMut::new(), None);
     while let Some(frame) = body.frame().await {
