@@ -8,7 +8,7 @@ mod methods;
 pub mod scan;
 
 pub use generated::skywalking::{v3, v10};
-pub use methods::{Kind, METHODS, Method, Shape, Sticky, find};
+pub use methods::{Away, Kind, METHODS, Method, Shape, Sticky, find};
 
 /// The package-less twins of older v3 services, which cpp2sky and others still call.
 pub mod compat {

@@ -1,8 +1,8 @@
 //! The relay: local agents' gRPC in, records and calls out through the engine.
 //!
 //! Reports of client streams are queued and answered by the relay; unary and bidirectional calls
-//! pass through with their metadata and the backend's own answer; anything that is not SkyWalking's
-//! is answered with UNIMPLEMENTED. Nothing here knows how the way to the backend is protected.
+//! pass through with their metadata and the backend's own answer, and while the backend is away the
+//! relay stands in for it; anything that is not SkyWalking's is answered with UNIMPLEMENTED. Nothing here knows how the way to the backend is protected.
 
 mod answer;
 mod complaints;
@@ -11,7 +11,9 @@ mod greeting;
 mod intake;
 mod listener;
 mod metadata;
+mod outage;
 mod pass;
+mod rotation;
 mod route;
 mod socket;
 
@@ -25,15 +27,18 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::config::{Backend, ListenerTls, RelayAck, Settings, reached};
+use crate::config::{Backend, RelayAck, Settings, reached};
 use crate::error::{Code, Error, Result};
-use crate::tls::{Acceptor, ListenerNames, Names, Realm, judge_policy};
+use crate::rotation::{Rotator, Rotor};
 use crate::transport::Transport;
 use crate::uplink::Uplink;
 
 use complaints::Complaints;
 use listener::Listener;
 use metadata::Policy;
+use outage::Outage;
+
+pub use outage::StandIn;
 
 /// A relay that accepts local agents.
 #[derive(Debug)]
@@ -42,6 +47,8 @@ pub struct Relay {
     sockets: Vec<PathBuf>,
     course: watch::Sender<Course>,
     listeners: JoinSet<()>,
+    rotor: Option<Rotor>,
+    desk: Arc<Desk>,
 }
 
 /// What every call needs.
@@ -52,6 +59,7 @@ struct Desk {
     policy: Policy,
     complaints: Complaints,
     ack: RelayAck,
+    outage: Outage,
     /// How long the backend may take to answer a unary call.
     timeout: Duration,
 }
@@ -65,16 +73,6 @@ enum Course {
     /// No more time.
     Cut,
 }
-
-/// As errors call the listener's files.
-const NAMES: ListenerNames = ListenerNames {
-    identity: Names {
-        chain: "relay.ssl_cert_chain_path",
-        key: "relay.ssl_key_path",
-        passphrase: None,
-    },
-    client_ca: "relay.ssl_trusted_ca_path",
-};
 
 // === impl Relay ===
 
@@ -93,7 +91,12 @@ impl Relay {
     ) -> Result<Self> {
         let _entered = handle.enter();
         // Before a port is open: nobody must find one without its protection.
-        let tls = settings.relay.tls.as_ref().map(|tls| acceptor(settings, tls)).transpose()?;
+        let (tls, rotor) = match &settings.relay.tls {
+            Some(tls) => {
+                rotation::start(settings, tls).map(|(tls, rotor)| (Some(tls), Some(rotor)))?
+            }
+            None => (None, None),
+        };
         let listeners = listener::open(&settings.relay)?;
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
         let sockets = listeners.iter().filter_map(Listener::path).map(PathBuf::from).collect();
@@ -104,14 +107,16 @@ impl Relay {
             policy: Policy::new(settings),
             complaints: Complaints::default(),
             ack: settings.relay.ack,
+            outage: Outage::default(),
             timeout: settings.link.upstream_timeout,
         });
+        handle.spawn(outage::watch(Arc::downgrade(&desk), desk.transport.clone()));
         let (course, watched) = watch::channel(Course::Serve);
         let mut tasks = JoinSet::new();
         for listener in listeners {
             tasks.spawn_on(listener.run(tls.clone(), desk.clone(), watched.clone()), handle);
         }
-        Ok(Self { addresses, sockets, course, listeners: tasks })
+        Ok(Self { addresses, sockets, course, listeners: tasks, rotor, desk })
     }
 
     /// The addresses that are listened on, with the ports the system chose.
@@ -124,6 +129,16 @@ impl Relay {
         &self.sockets
     }
 
+    /// The rotation of the listener's certificate and client CA; `None` for plaintext.
+    pub fn rotator(&self) -> Option<&Rotator> {
+        self.rotor.as_ref().map(Rotor::handle)
+    }
+
+    /// What was answered in place of the backend.
+    pub fn stand_in(&self) -> StandIn {
+        self.desk.outage.tally()
+    }
+
     /// Stops accepting and lets calls under way end, at most for `limit`; then they are cut. What
     /// they have reported completely is queued in either case.
     pub async fn drain(mut self, limit: Duration) {
@@ -134,27 +149,6 @@ impl Relay {
             while self.listeners.join_next().await.is_some() {}
         }
     }
-}
-
-fn acceptor(settings: &Settings, tls: &ListenerTls) -> Result<Acceptor> {
-    if !settings.tls.mode.is_tls() {
-        for warning in judge_policy()? {
-            log::warn!("{warning}");
-        }
-    }
-    let acceptor =
-        Acceptor::load(&tls.identity, tls.client_ca.as_ref(), &NAMES, &Realm::of(&settings.tls)?)?;
-    let description = acceptor.description();
-    for warning in &description.warnings {
-        log::warn!("{warning}");
-    }
-    for (what, certificates) in [("client CA", &description.ca), ("own", &description.chain)] {
-        for certificate in certificates {
-            let (subject, days) = (&certificate.subject, certificate.days_left);
-            log::info!("listener: {what} certificate {subject}, {days} days left");
-        }
-    }
-    Ok(acceptor)
 }
 
 /// A relay that sends to itself would multiply each record for ever. The settings already refuse

@@ -68,12 +68,24 @@ def get(url):
 def drive(options):
     urls = [
         f"http://127.0.0.1:{port}/work/{number}"
-        for number in range(1, options.requests + 1)
+        for number in range(options.first, options.requests + 1)
         for port in (options.python_port, options.node_port)
     ]
+    begun = time.monotonic()
+
+    def paced(numbered):
+        number, url = numbered
+        pause = begun + options.over * number / len(urls) - time.monotonic()
+        time.sleep(max(pause, 0))  # the pace is the point
+        return get(url)
+
     with ThreadPoolExecutor(max_workers=8) as pool:
-        if any(body != b"ok" for body in pool.map(get, urls)):
+        if any(body != b"ok" for body in pool.map(paced, enumerate(urls))):
             sys.exit("an application failed to answer")
+    if options.over:
+        # The way is still cut: nothing of this can be there yet.
+        time.sleep(max(begun + options.over - time.monotonic(), 0))
+        return
     end = time.monotonic() + options.deadline
     while left := missing(json.loads(get(options.report)), options.requests):
         if time.monotonic() > end:
@@ -93,6 +105,16 @@ def first_certificate(path):
     with open(path, encoding="ascii") as file:
         pem = re.search(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", file.read(), re.DOTALL)[0]
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+
+
+def failed_calls(paths):
+    """What gRPC clients say when a call fails, in the agents' own logs."""
+    words = re.compile("UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|CANCELLED|PERMISSION_DENIED|INTERNAL:|StatusCode")
+    found = []
+    for path in paths:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            found += [line.strip()[:200] for line in file if words.search(line)]
+    return found
 
 
 def compare(options):
@@ -146,6 +168,14 @@ def compare(options):
             queries = counts["ProfileTaskCommandQuery"]
             check(f"{service}: profile task queries came", queries > 0, queries)
 
+    complaints = failed_calls(options.agent_logs)
+    check("no call of an agent failed", not complaints, complaints[:3] or f"the backend was away for {options.outage} s")
+    if options.outage:
+        with open(options.relay_log, encoding="utf-8") as file:
+            log = file.read()
+        away = [line for line in log.splitlines() if "the backend is away" in line]
+        back = re.findall(r"the backend is back: .*", log)
+        check("the outage was said once, and its end", len(away) == len(back) == 1, "; ".join(back))
     others = {s: b["counts"]["spans"] for s, b in books["services"].items() if b["counts"].get("spans")}
     others = {s: n for s, n in others.items() if s not in (PYTHON, NODE)}
     check("no span under another service's name", not others, others or "")
@@ -175,6 +205,8 @@ def main():
     driver.add_argument("--report", required=True)
     driver.add_argument("--python-port", type=int, required=True)
     driver.add_argument("--node-port", type=int, required=True)
+    driver.add_argument("--first", type=int, default=1, help="number of the first request")
+    driver.add_argument("--over", type=float, default=0, help="spread over so many seconds, without a wait at the end")
     driver.add_argument("--deadline", type=float, default=60)
     comparer = commands.add_parser("compare")
     comparer.add_argument("--books", required=True, help="what server.py printed")
@@ -183,6 +215,9 @@ def main():
     comparer.add_argument("--client-certificate", help="without it no certificate is expected")
     comparer.add_argument("--duties", required=True, help="what duties.py printed")
     comparer.add_argument("--token", required=True)
+    comparer.add_argument("--outage", type=int, default=0, help="for how long the way to the backend was cut")
+    comparer.add_argument("--relay-log")
+    comparer.add_argument("--agent-logs", nargs="*", default=[])
     comparer.add_argument("--relay-exit", type=int, required=True)
     for command in (driver, comparer):
         command.add_argument("--requests", type=int, required=True)

@@ -11,6 +11,7 @@ use crate::config::{Loaded, Settings};
 use crate::engine::{Engine, Purpose};
 use crate::error::{Code, Error, Result};
 use crate::relay::Relay;
+use crate::rotation::Rotator;
 use crate::uplink::Snapshot;
 
 /// Arguments of `skytls run`.
@@ -47,7 +48,9 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<()> {
     for path in relay.sockets() {
         out::listening(format_args!("unix:{}", path.display()));
     }
-    handle.block_on(signals.stop());
+    let rotators: Vec<Rotator> =
+        engine.rotator().into_iter().chain(relay.rotator()).cloned().collect();
+    handle.block_on(signals.stop(&rotators));
     let limit = settings.relay.drain_timeout;
     let deadline = Instant::now() + limit;
     log::info!("stopping: calls under way and records get {limit:?}");
@@ -63,7 +66,7 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<()> {
         };
         tokio::select! {
             () = drain => false,
-            () = signals.stop() => true,
+            () = signals.stop(&rotators) => true,
         }
     });
     if impatient {
@@ -76,8 +79,8 @@ fn announce(settings: &Settings, engine: &Engine) {
     let mode = settings.tls.mode;
     let backends: Vec<String> = settings.link.backends.iter().map(ToString::to_string).collect();
     log::info!("sending to {} by {} ({})", backends.join(", "), mode.name(), mode.reason());
-    if let Some(generation) = engine.generation() {
-        let description = generation.description();
+    if let Some(rotator) = engine.rotator() {
+        let description = rotator.status().material;
         for (what, certificates) in [("CA", &description.ca), ("own", &description.chain)] {
             for certificate in certificates {
                 log::info!(
@@ -139,13 +142,19 @@ impl Signals {
         })
     }
 
-    async fn stop(&mut self) {
+    /// Waits for the end. SIGHUP reads certificates again meanwhile.
+    async fn stop(&mut self, rotators: &[Rotator]) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.hang_up.recv() => {
-                    log::warn!("SIGHUP: this version reads certificates only at the start");
+                    match rotators {
+                        [] => log::info!("SIGHUP: there are no certificates to be read again"),
+                        _ => log::info!("SIGHUP: certificates are read again"),
+                    }
+                    // The outcome is logged where it is known.
+                    rotators.iter().for_each(Rotator::request);
                 }
             }
         }
@@ -155,7 +164,7 @@ impl Signals {
 /// Waits for SIGTERM or SIGINT.
 pub(super) async fn stop_signal() {
     match Signals::new() {
-        Ok(mut signals) => signals.stop().await,
+        Ok(mut signals) => signals.stop(&[]).await,
         // Without handlers the signals end the process by themselves.
         Err(_) => std::future::pending().await,
     }

@@ -66,6 +66,22 @@ pub enum Sticky {
     Whole,
 }
 
+/// What a relay answers while the backend is away. A stream of reports needs no such rule: it is taken
+/// over in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Away {
+    /// A report: it is queued, and answered with empty `Commands`.
+    Queue,
+    /// A sign of life: empty `Commands`. The latest one of each instance is told when the backend is
+    /// back; older ones say nothing more.
+    Latest,
+    /// A question that is asked again and again: empty `Commands`, which is "nothing new".
+    Nothing,
+    /// Only the backend has the answer, and an invented one would mislead: UNAVAILABLE.
+    Fail,
+}
+
 /// One method of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Method {
@@ -81,6 +97,8 @@ pub struct Method {
     pub resend: bool,
     /// How the first message of a stream binds the later ones.
     pub sticky: Sticky,
+    /// What a relay answers while the backend is away.
+    pub away: Away,
 }
 
 /// The method with this path, if the protocol has it.
@@ -127,53 +145,56 @@ impl Kind {
 /// and one (cpp2sky) still lives off them. They behave like their v3 namesakes.
 pub static METHODS: &[Method] = &[
     resent("/BrowserPerfService/collectErrorLogs", Browser),
-    unary("/BrowserPerfService/collectPerfData", Browser),
-    unary("/CLRMetricReportService/collect", Metric),
-    unary("/JVMMetricReportService/collect", Metric),
-    unary("/ManagementService/keepAlive", Management),
-    unary("/ManagementService/reportInstanceProperties", Management),
+    report("/BrowserPerfService/collectPerfData", Browser),
+    report("/CLRMetricReportService/collect", Metric),
+    report("/JVMMetricReportService/collect", Metric),
+    sign("/ManagementService/keepAlive", Management),
+    sign("/ManagementService/reportInstanceProperties", Management),
     once("/MeterReportService/collect", Meter).sticky(METER_HEAD),
     resent("/ProfileTask/collectSnapshot", Profile),
-    unary("/ProfileTask/getProfileTaskCommands", Profile),
-    unary("/ProfileTask/reportTaskFinish", Profile),
+    poll("/ProfileTask/getProfileTaskCommands", Profile),
+    report("/ProfileTask/reportTaskFinish", Profile).and_resent(),
     resent("/TraceSegmentReportService/collect", Trace),
-    unary("/TraceSegmentReportService/collectInSync", Trace).and_resent(),
+    report("/TraceSegmentReportService/collectInSync", Trace).and_resent(),
     bidi("/skywalking.v10.AsyncProfilerTask/collect", Profile),
-    unary("/skywalking.v10.AsyncProfilerTask/getAsyncProfilerTaskCommands", Profile),
+    poll("/skywalking.v10.AsyncProfilerTask/getAsyncProfilerTaskCommands", Profile),
     bidi("/skywalking.v10.PprofTask/collect", Profile),
-    unary("/skywalking.v10.PprofTask/getPprofTaskCommands", Profile),
+    poll("/skywalking.v10.PprofTask/getPprofTaskCommands", Profile),
     resent("/skywalking.v3.BrowserPerfService/collectErrorLogs", Browser),
-    unary("/skywalking.v3.BrowserPerfService/collectPerfData", Browser),
-    unary("/skywalking.v3.BrowserPerfService/collectResourcePerfData", Browser),
-    unary("/skywalking.v3.BrowserPerfService/collectWebInteractionsPerfData", Browser),
-    unary("/skywalking.v3.BrowserPerfService/collectWebVitalsPerfData", Browser),
-    unary("/skywalking.v3.CLRMetricReportService/collect", Metric),
-    unary("/skywalking.v3.ConfigurationDiscoveryService/fetchConfigurations", Configuration),
-    unary("/skywalking.v3.ContinuousProfilingService/queryPolicies", Ebpf),
-    unary("/skywalking.v3.ContinuousProfilingService/reportProfilingTask", Ebpf),
+    report("/skywalking.v3.BrowserPerfService/collectPerfData", Browser),
+    report("/skywalking.v3.BrowserPerfService/collectResourcePerfData", Browser),
+    report("/skywalking.v3.BrowserPerfService/collectWebInteractionsPerfData", Browser),
+    report("/skywalking.v3.BrowserPerfService/collectWebVitalsPerfData", Browser),
+    report("/skywalking.v3.CLRMetricReportService/collect", Metric),
+    poll("/skywalking.v3.ConfigurationDiscoveryService/fetchConfigurations", Configuration),
+    poll("/skywalking.v3.ContinuousProfilingService/queryPolicies", Ebpf),
+    // The answer is the task that the agent wants to begin.
+    asked("/skywalking.v3.ContinuousProfilingService/reportProfilingTask", Ebpf),
     resent("/skywalking.v3.EBPFAccessLogService/collect", Ebpf).sticky(ACCESS_LOG_STATE),
-    unary("/skywalking.v3.EBPFProcessService/keepAlive", Ebpf),
-    unary("/skywalking.v3.EBPFProcessService/reportProcesses", Ebpf),
+    // Ids of processes that the backend has given out: the next one says it again.
+    poll("/skywalking.v3.EBPFProcessService/keepAlive", Ebpf),
+    // The answer is the ids of the processes.
+    asked("/skywalking.v3.EBPFProcessService/reportProcesses", Ebpf),
     resent("/skywalking.v3.EBPFProfilingService/collectProfilingData", Ebpf).sticky(TASK_STATE),
-    unary("/skywalking.v3.EBPFProfilingService/queryTasks", Ebpf),
+    poll("/skywalking.v3.EBPFProfilingService/queryTasks", Ebpf),
     resent("/skywalking.v3.EventService/collect", Event),
-    unary("/skywalking.v3.JVMMetricReportService/collect", Metric),
+    report("/skywalking.v3.JVMMetricReportService/collect", Metric),
     resent("/skywalking.v3.LogReportService/collect", Log).sticky(LOG_HEAD),
-    unary("/skywalking.v3.ManagementService/keepAlive", Management),
-    unary("/skywalking.v3.ManagementService/reportInstanceProperties", Management),
+    sign("/skywalking.v3.ManagementService/keepAlive", Management),
+    sign("/skywalking.v3.ManagementService/reportInstanceProperties", Management),
     once("/skywalking.v3.MeterReportService/collect", Meter).sticky(METER_HEAD),
     // Each message is a whole reading and has its own head.
     once("/skywalking.v3.MeterReportService/collectBatch", Meter),
     resent("/skywalking.v3.ProfileTask/collectSnapshot", Profile),
-    unary("/skywalking.v3.ProfileTask/getProfileTaskCommands", Profile),
+    poll("/skywalking.v3.ProfileTask/getProfileTaskCommands", Profile),
     // OAP glues the payloads of one stream together to one file.
     resent("/skywalking.v3.ProfileTask/goProfileReport", Profile).sticky(Sticky::Whole),
-    unary("/skywalking.v3.ProfileTask/reportTaskFinish", Profile),
+    report("/skywalking.v3.ProfileTask/reportTaskFinish", Profile).and_resent(),
     once("/skywalking.v3.ServiceMeshMetricService/collect", Mesh),
     resent("/skywalking.v3.SpanAttachedEventReportService/collect", Trace),
     resent("/skywalking.v3.TraceSegmentReportService/collect", Trace),
     // A report like the stream, for clients that cannot stream.
-    unary("/skywalking.v3.TraceSegmentReportService/collectInSync", Trace).and_resent(),
+    report("/skywalking.v3.TraceSegmentReportService/collectInSync", Trace).and_resent(),
 ];
 
 /// `LogData.service` and `serviceInstance`. OAP lets the first service of a stream win over all
@@ -189,19 +210,38 @@ const ACCESS_LOG_STATE: Sticky = Sticky::Latest(&[1, 2]);
 /// `EBPFProfilingData.task`.
 const TASK_STATE: Sticky = Sticky::Latest(&[1]);
 
-/// A call whose answer matters to the caller, or which is not worth a second try.
-const fn unary(path: &'static str, kind: Kind) -> Method {
-    Method { path, shape: Shape::Unary, kind, resend: false, sticky: Sticky::None }
+/// A report that is a call, for agents that cannot stream or have just one message.
+const fn report(path: &'static str, kind: Kind) -> Method {
+    unary(path, kind, Away::Queue)
+}
+
+/// A call by which an agent says that it lives, and who it is.
+const fn sign(path: &'static str, kind: Kind) -> Method {
+    unary(path, kind, Away::Latest)
+}
+
+/// A call that asks for orders, again and again.
+const fn poll(path: &'static str, kind: Kind) -> Method {
+    unary(path, kind, Away::Nothing)
+}
+
+/// A call that cannot go on without the backend's answer.
+const fn asked(path: &'static str, kind: Kind) -> Method {
+    unary(path, kind, Away::Fail)
+}
+
+const fn unary(path: &'static str, kind: Kind, away: Away) -> Method {
+    Method { path, shape: Shape::Unary, kind, resend: false, sticky: Sticky::None, away }
 }
 
 /// A dialogue between agent and backend that only the two of them can repeat.
 const fn bidi(path: &'static str, kind: Kind) -> Method {
-    Method { path, shape: Shape::Bidi, kind, resend: false, sticky: Sticky::None }
+    Method { shape: Shape::Bidi, ..unary(path, kind, Away::Fail) }
 }
 
 /// A stream of records that are sent at most once.
 const fn once(path: &'static str, kind: Kind) -> Method {
-    Method { path, shape: Shape::ClientStream, kind, resend: false, sticky: Sticky::None }
+    Method { shape: Shape::ClientStream, ..unary(path, kind, Away::Queue) }
 }
 
 /// A stream of records that are sent until they have arrived.
@@ -281,6 +321,14 @@ mod tests {
     fn only_streams_are_sticky() {
         for m in METHODS.iter().filter(|m| m.sticky != Sticky::None) {
             assert_eq!(m.shape, Shape::ClientStream, "{}", m.path);
+        }
+    }
+
+    #[test]
+    fn only_reports_are_queued_and_sent_again() {
+        for m in METHODS.iter().filter(|m| m.away != Away::Queue) {
+            assert!(!m.resend, "{}", m.path);
+            assert_ne!(m.shape, Shape::ClientStream, "{}", m.path);
         }
     }
 

@@ -9,10 +9,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_openssl::SslStream;
 
 use super::greeting::{self, Opening, Prefixed};
+use super::rotation::Retirement;
 use super::{Course, Desk, route};
 use crate::error::{Code, Error};
 use crate::tls::{Acceptor, agreed_to_h2, client_failure, client_subject};
@@ -44,6 +45,7 @@ pub(super) async fn serve<S>(
     tls: Option<Acceptor>,
     desk: Arc<Desk>,
     mut course: watch::Receiver<Course>,
+    retirement: Retirement,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -52,8 +54,8 @@ pub(super) async fn serve<S>(
         () = end(&mut course) => return,
     };
     match greeted {
-        Ok(Some(Greeted::Plain(stream))) => http2(stream, peer, desk, course).await,
-        Ok(Some(Greeted::Tls(stream))) => http2(stream, peer, desk, course).await,
+        Ok(Some(Greeted::Plain(stream))) => http2(stream, peer, desk, course, retirement).await,
+        Ok(Some(Greeted::Tls(stream))) => http2(stream, peer, desk, course, retirement).await,
         Ok(None) => {}
         Err(_) => log::debug!("{peer} did not greet within {GREETING:?}"),
     }
@@ -149,11 +151,18 @@ where
     Some(stream)
 }
 
+/// Waits for the end of a drain, if there is one.
+async fn over(end: Option<Instant>) -> Option<()> {
+    tokio::time::sleep_until(end?).await;
+    Some(())
+}
+
 async fn http2(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Arc<str>,
     desk: Arc<Desk>,
     mut course: watch::Receiver<Course>,
+    mut retirement: Retirement,
 ) {
     let service = service_fn({
         let peer = peer.clone();
@@ -167,6 +176,7 @@ async fn http2(
         .max_header_list_size(HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
+    let mut retired = None;
     loop {
         tokio::select! {
             ended = &mut connection => {
@@ -180,6 +190,15 @@ async fn http2(
                 (_, Course::Drain) => connection.as_mut().graceful_shutdown(),
                 (_, Course::Serve) => {}
             },
+            drain = retirement.due(), if retired.is_none() => {
+                log::debug!("{peer} is asked to come again: the listener's certificates are new");
+                connection.as_mut().graceful_shutdown();
+                retired = Some(Instant::now() + drain);
+            }
+            Some(()) = over(retired) => {
+                log::info!("connection of {peer} is cut: it was made with replaced certificates");
+                return;
+            }
         }
     }
 }

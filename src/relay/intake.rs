@@ -51,7 +51,7 @@ pub(super) async fn report(
     }
 }
 
-fn passport(desk: &Desk, method: &'static Method, headers: &HeaderMap) -> Passport {
+pub(super) fn passport(desk: &Desk, method: &'static Method, headers: &HeaderMap) -> Passport {
     Passport::new(method)
         .with_metadata(desk.policy.of_records(headers))
         .with_encoding(headers.get("grpc-encoding").cloned())

@@ -14,11 +14,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::connection::{end, serve};
+use super::rotation::{Acceptors, Retirement};
 use super::socket::{self, SocketFile};
 use super::{Course, Desk};
 use crate::config::{ListenAddress, RelaySettings};
 use crate::error::{Code, Error, Result};
-use crate::tls::Acceptor;
 
 /// One open address.
 #[derive(Debug)]
@@ -117,7 +117,7 @@ impl Listener {
     /// Accepts until the course changes, then waits for the connections to end.
     pub(super) async fn run(
         self,
-        tls: Option<Acceptor>,
+        tls: Option<Acceptors>,
         desk: Arc<Desk>,
         course: watch::Receiver<Course>,
     ) {
@@ -141,7 +141,7 @@ impl Listener {
 
     async fn accept(
         &self,
-        tls: Option<&Acceptor>,
+        tls: Option<&Acceptors>,
         desk: &Arc<Desk>,
         course: &watch::Receiver<Course>,
         connections: &mut JoinSet<()>,
@@ -153,7 +153,11 @@ impl Listener {
                 // Answers are small: waiting for more to send with them only delays them.
                 let _ = stream.set_nodelay(true);
                 let peer = Arc::from(peer.to_string());
-                connections.spawn(serve(stream, peer, tls.cloned(), desk, course));
+                let (tls, retirement) = match tls.map(Acceptors::current) {
+                    Some((tls, retirement)) => (Some(tls), retirement),
+                    None => (None, Retirement::never()),
+                };
+                connections.spawn(serve(stream, peer, tls, desk, course, retirement));
             }
             Self::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
@@ -162,7 +166,8 @@ impl Listener {
                     None => Arc::from("a process of this machine"),
                 };
                 // Plaintext that cannot leave the machine.
-                connections.spawn(serve(stream, peer, None, desk, course));
+                let never = Retirement::never();
+                connections.spawn(serve(stream, peer, None, desk, course, never));
             }
         }
         Ok(())

@@ -36,7 +36,8 @@ pub(super) async fn call(
     }
     Ok(match method.shape {
         Shape::ClientStream => intake::report(&desk, method, request).await,
-        Shape::Unary | Shape::Bidi => pass::through(&desk, method, request).await,
+        Shape::Unary => pass::unary(&desk, method, request).await,
+        Shape::Bidi => pass::dialogue(&desk, method, request).await,
     })
 }
 
