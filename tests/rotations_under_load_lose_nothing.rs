@@ -4,6 +4,7 @@
 //! `SKYTLS_ROTATIONS=1000` makes it 1,000 good and 100 bad ones: `ci/rotation`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::disallowed_macros, reason = "its figures are what ci/rotation is for")]
 
 mod rotation_fixture;
 mod support;

@@ -170,13 +170,13 @@ async fn without_a_signal_each_fault_is_said_once() {
 }
 
 #[test]
-fn a_relay_without_certificates_says_that_there_are_none() {
+fn a_relay_without_certificates_says_that_there_is_nothing_to_read() {
     let relay = Skytls::new(["run", "--set=collector.backend_service=127.0.0.1:1"])
         .arg("--set=relay.listen=127.0.0.1:0")
         .start();
     relay.line("listening on ");
     relay.hang_up();
-    relay.line("SIGHUP: there are no certificates");
+    relay.line("SIGHUP: there is nothing");
     relay.terminate();
     relay.finish().expect_code(0);
 }

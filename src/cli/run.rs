@@ -150,7 +150,7 @@ impl Signals {
                 _ = self.interrupt.recv() => return,
                 _ = self.hang_up.recv() => {
                     match rotators {
-                        [] => log::info!("SIGHUP: there are no certificates to be read again"),
+                        [] => log::info!("SIGHUP: there is nothing that could be read again"),
                         _ => log::info!("SIGHUP: certificates are read again"),
                     }
                     // The outcome is logged where it is known.

@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn an_agent_is_answered_before_it_gives_up() {
         let limit = Duration::from_secs(30);
-        for (text, patience) in [
+        for (text, millis) in [
             ("2S", 1500),
             ("30000m", 22_500),
             ("1H", 30_000),
@@ -260,8 +260,8 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert("grpc-timeout", text.parse().unwrap());
-            let wanted = Duration::from_millis(patience);
-            assert_eq!(super::patience(&headers, limit), wanted, "{text:?}");
+            let wanted = Duration::from_millis(millis);
+            assert_eq!(patience(&headers, limit), wanted, "{text:?}");
         }
         assert_eq!(patience(&HeaderMap::new(), limit), limit);
     }
