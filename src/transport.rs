@@ -31,6 +31,7 @@ mod state;
 mod stream;
 pub(crate) mod tcp;
 pub(crate) mod tls;
+pub(crate) mod trailers;
 pub(crate) mod unix;
 
 use std::fmt;

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use http::{HeaderValue, Request, Response, header};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 use tonic::body::Body;
@@ -15,6 +14,7 @@ use tonic::{Code as Status, Status as Answer};
 use super::{Check, Ours, TlsReport, call_failed, explain};
 use crate::error::{Code, Error, Result};
 use crate::transport::connection::{Connection, Refused};
+use crate::transport::trailers::trailers;
 use crate::transport::{Io, Target};
 
 const PATH: &str = "/skywalking.v3.TraceSegmentReportService/collect";
@@ -100,9 +100,9 @@ async fn status(response: Response<Incoming>) -> Result<Answer> {
     if let Some(status) = Answer::from_header_map(&head.headers) {
         return Ok(status);
     }
-    let body = body.collect().await;
-    let body = body.map_err(|error| Error::new(Code::ConnectionLost).because(error))?;
-    body.trailers().and_then(Answer::from_header_map).ok_or_else(|| {
+    let trailers = trailers(body).await;
+    let trailers = trailers.map_err(|error| Error::new(Code::ConnectionLost).because(error))?;
+    trailers.as_ref().and_then(Answer::from_header_map).ok_or_else(|| {
         call_failed(format!("HTTP status {} without a gRPC status", head.status.as_u16()))
     })
 }

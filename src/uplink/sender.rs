@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -24,6 +23,7 @@ use crate::error::{Chain, Code, Error, Result};
 use crate::protocol::Shape;
 use crate::transport::Reach;
 use crate::transport::backoff::{self, Backoff};
+use crate::transport::trailers::trailers;
 
 /// Streams of one lane that may wait for their answer at a time.
 const FLIGHTS: usize = 4;
@@ -382,9 +382,9 @@ async fn verdict(response: http::Response<Incoming>) -> Verdict {
     let (head, body) = response.into_parts();
     let mut status = tonic::Status::from_header_map(&head.headers);
     if status.is_none() {
-        match body.collect().await {
-            Ok(collected) => {
-                status = collected.trailers().and_then(tonic::Status::from_header_map);
+        match trailers(body).await {
+            Ok(trailers) => {
+                status = trailers.as_ref().and_then(tonic::Status::from_header_map);
             }
             Err(error) => {
                 return Verdict::Retry(
