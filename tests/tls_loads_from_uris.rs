@@ -79,3 +79,12 @@ fn what_is_not_there_is_told_by_its_scheme_alone() {
     let error = fails(&agent.set("agent.ssl_key_path", chain));
     assert!(error.to_string().contains("no private key"), "{error}");
 }
+
+#[test]
+fn a_file_without_an_end_is_not_begun() {
+    let set = pki::proper();
+    for uri in ["file:/dev/null", "file:///dev/zero", "file:/"] {
+        let error = fails(&agent(&set, "").set("agent.ssl_key_path", uri));
+        assert_eq!(error.code(), Code::FileNotRegular, "{uri}: {error}");
+    }
+}

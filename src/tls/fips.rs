@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::openssl_cnf;
 use super::provider::{self, Providers, Section};
+use super::read;
 use crate::error::{Code, Error, Result};
 
 /// The FIPS provider that was proven to do the work, and what proves it. A provider's name and
@@ -137,6 +138,7 @@ fn find(config: Option<&Path>) -> Result<Installation> {
     let modules = modules.map(PathBuf::from);
     let section = match config {
         Some(path) => {
+            read::has_end(path, "agent.ssl_fips_config", path.display())?;
             let file = Providers::parse(path)?;
             contradiction(&file)?;
             // Either a whole configuration, or the file that `openssl fipsinstall` writes.

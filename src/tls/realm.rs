@@ -4,6 +4,7 @@
 //! Every certificate, key and list goes through here, so that none is left behind in the other
 //! context. Which files and URIs there are is decided elsewhere.
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use openssl::error::ErrorStack;
@@ -14,7 +15,7 @@ use ossl_ext::context::{Context, Method};
 use ossl_ext::store::{self, Objects};
 
 use super::fips::{self, FipsInfo};
-use super::{name, provider};
+use super::{name, provider, read};
 use crate::config::{Fips, Secret, Source, TlsSettings};
 use crate::error::{Code, Error, Result};
 
@@ -121,6 +122,9 @@ impl Realm {
         let Some(context) = self.context else {
             return Err(fault(Code::UriFailed).found("no library context for it"));
         };
+        if let Some(path) = file_of(uri.expose()) {
+            read::has_end(path, key, source)?;
+        }
         /// What a token has refused once: a few more wrong PINs would lock it.
         static REFUSED: Mutex<Vec<(Secret, Secret<Vec<u8>>)>> = Mutex::new(Vec::new());
         let secret = super::passphrase_bytes(secret, "agent.ssl_key_passphrase")
@@ -176,6 +180,16 @@ impl Realm {
     }
 }
 
+/// The file that a URI means, as OpenSSL takes it: without decoding.
+fn file_of(uri: &str) -> Option<&Path> {
+    let path = uri.get(..5).filter(|scheme| scheme.eq_ignore_ascii_case("file:"))?.len();
+    let path = &uri[path..];
+    let Some(behind) = path.strip_prefix("//") else { return Some(Path::new(path)) };
+    let host = behind.get(..9).is_some_and(|host| host.eq_ignore_ascii_case("localhost"));
+    let path = if host { &behind[9..] } else { behind };
+    path.starts_with('/').then(|| Path::new(path))
+}
+
 fn is_token(uri: &str) -> bool {
     uri.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("pkcs11:"))
 }
@@ -216,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_uri_of_a_token_is_narrowed_to_one_kind() {
+    fn what_uris_mean() {
         for (uri, narrowed) in [
             ("pkcs11:token=a;object=b", "pkcs11:token=a;object=b;type=cert"),
             ("pkcs11:object=b?pin-value=1", "pkcs11:object=b;type=cert?pin-value=1"),
@@ -227,6 +241,16 @@ mod tests {
             ("handle:0x81000001", "handle:0x81000001"),
         ] {
             assert_eq!(of_kind(uri, "cert"), narrowed);
+        }
+        for (uri, path) in [
+            ("file:/a%20b", Some("/a%20b")),
+            ("FILE:///a", Some("/a")),
+            ("file://LOCALHOST/a", Some("/a")),
+            ("file:a", Some("a")),
+            ("file://host/a", None),
+            ("pkcs11:file:/a", None),
+        ] {
+            assert_eq!(file_of(uri), path.map(Path::new), "{uri}");
         }
         assert!(has_pin("pkcs11:a?pin-source=/x") && !has_pin("pkcs11:a"));
     }

@@ -134,6 +134,7 @@ pub(crate) fn values() -> Vec<Row> {
         bad("=x", "SKT-112"),
         bad("agent.ssl_fips=required", "SKT-310").says("no provider fips"),
         bad("agent.ssl_fips_config=config/agent.config", "SKT-312").says("agent.ssl_fips=off"),
+        bad("agent.ssl_fips_config=/dev/null", "SKT-203").set("agent.ssl_fips=required"),
         bad("agent.ssl_provider=no-such-provider", "SKT-314").says("no-such-provider"),
         bad("agent.ssl_provider=fips", "SKT-110").says("another provider"),
         bad("agent.ssl_provider=../x", "SKT-110"),
