@@ -36,6 +36,8 @@ mod record;
 mod rhythm;
 mod voice;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -255,10 +257,7 @@ impl Agent {
         let (tell, answer) = oneshot::channel();
         let (uplink, works) = (live.uplink.clone(), live.works.clone());
         live.handle.spawn(async move {
-            let deadline = Instant::now() + limit;
-            duties.stop(limit).await;
-            let rest = deadline.saturating_duration_since(Instant::now());
-            let left = if uplink.flush(rest).await == 0 { 0 } else { uplink.abandon() };
+            let left = wind_up(duties, uplink, limit).await;
             let engine = works.lock().unwrap_or_else(PoisonError::into_inner).engine.take();
             // Whoever asked may be gone.
             let _ = tell.send(left);
@@ -266,6 +265,47 @@ impl Agent {
             drop(engine);
         });
         Pending::new(answer, live.uplink.clone())
+    }
+
+    /// As [`shutdown`](Self::shutdown), in two steps for a host that needs the threads to have ended before
+    /// it goes on. `deliver` is given a task that delivers what is queued, and has to see it through, or
+    /// to lose patience. `end` is given the end of the engine on this thread, see [`Engine::stop`], and
+    /// has to call it. Says how many records are lost.
+    pub fn end(
+        &self,
+        limit: Duration,
+        deliver: impl FnOnce(&Handle, Pin<Box<dyn Future<Output = ()> + Send>>),
+        end: impl FnOnce(&mut dyn FnMut()),
+    ) -> u64 {
+        let Ok(live) = self.live() else { return 0 };
+        live.closed.store(true, Ordering::Relaxed);
+        let duties = live.works().duties.take();
+        if let Some(duties) = duties
+            && !limit.is_zero()
+        {
+            let uplink = live.uplink.clone();
+            let task = async move {
+                wind_up(duties, uplink, limit).await;
+            };
+            deliver(&live.handle, Box::pin(task));
+        }
+        let mut engine = live.works().engine.take();
+        end(&mut || {
+            if let Some(engine) = engine.take() {
+                engine.stop(Duration::ZERO);
+            }
+        });
+        live.uplink.books().total.dropped.shutdown
+    }
+
+    /// The runtime of the engine; `None` with `agent.enable=false`.
+    pub fn handle(&self) -> Option<&Handle> {
+        self.0.live.as_ref().map(|live| &live.handle)
+    }
+
+    /// Where records are handed in, and their books; `None` with `agent.enable=false`.
+    pub fn uplink(&self) -> Option<&Uplink> {
+        self.0.live.as_ref().map(|live| &live.uplink)
     }
 
     /// Watches a key of the dynamic configuration from now on; see [`Host::watch`].
@@ -335,6 +375,16 @@ impl Live {
             .get_or_init(|| Mutex::new(self.uplink.reporter(passport(&self.voice, method))));
         reporter.lock().unwrap_or_else(PoisonError::into_inner).try_report(plain(message))
     }
+}
+
+/// Delivers what is queued, then what the duties have to say at the end; the rest is given up. Says how many
+/// records that were.
+async fn wind_up(duties: Duties, uplink: Uplink, limit: Duration) -> u64 {
+    let deadline = Instant::now() + limit;
+    duties.stop(limit).await;
+    let rest = deadline.saturating_duration_since(Instant::now());
+    uplink.flush(rest).await;
+    uplink.abandon()
 }
 
 /// Reports one message that is a stream by itself.

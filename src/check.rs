@@ -8,6 +8,7 @@
 mod certificates;
 mod explain;
 mod files;
+mod fips;
 mod probe;
 mod session;
 mod settings;
@@ -117,6 +118,9 @@ pub(crate) async fn run(loaded: Result<Loaded>, listener: Option<Error>, depth: 
     let tls = &loaded.settings.tls;
     report.common.extend(files::paths(&loaded));
     report.common.extend(openssl(&report.library));
+    if tls.mode.is_tls() && !report.fails() {
+        report.common.extend(fips::checks(tls));
+    }
     if report.fails() {
         return report;
     }

@@ -151,21 +151,26 @@ impl SettingsArgs {
     }
 
     fn loader(&self) -> Result<Loader> {
-        let mut loader = Loader::new().relay(true);
-        loader = match &self.config {
+        let loader = Loader::new().relay(true);
+        let loader = match &self.config {
             Some(path) => loader.file(path),
             None => loader.discover(),
         };
-        for pair in &self.set {
-            let Some((key, value)) = pair.split_once('=') else {
-                // What was meant as the value may be a secret.
-                let key = pair.split(':').next().unwrap_or_default();
-                return Err(Error::new(Code::Usage)
-                    .found(format!("--set {key}"))
-                    .expected("--set KEY=VALUE"));
-            };
-            loader = loader.set(key.trim(), value);
-        }
-        Ok(loader)
+        overridden(loader, &self.set)
     }
+}
+
+/// A loader with the pairs of `--set` on top.
+fn overridden(mut loader: Loader, pairs: &[String]) -> Result<Loader> {
+    for pair in pairs {
+        let Some((key, value)) = pair.split_once('=') else {
+            // What was meant as the value may be a secret.
+            let key = pair.split(':').next().unwrap_or_default();
+            return Err(Error::new(Code::Usage)
+                .found(format!("--set {key}"))
+                .expected("--set KEY=VALUE"));
+        };
+        loader = loader.set(key.trim(), value);
+    }
+    Ok(loader)
 }

@@ -32,6 +32,9 @@ pub enum Purpose {
     Relay,
 }
 
+/// How long a stop waits for the threads to end.
+const FAREWELL: Duration = Duration::from_millis(250);
+
 // === impl Engine ===
 
 impl Engine {
@@ -45,6 +48,9 @@ impl Engine {
             true => Some(Generation::load(&settings.tls)?),
             false => None,
         };
+        if let Some(fips) = generation.as_ref().and_then(|one| one.description().fips.as_ref()) {
+            log::info!("FIPS is required, and proven to be in force: {fips}");
+        }
         for warning in generation.iter().flat_map(|generation| &generation.description().warnings) {
             log::warn!("{warning}");
         }
@@ -52,7 +58,11 @@ impl Engine {
         let runtime = runtime(purpose)?;
         let _entered = runtime.enter();
         let transport = Transport::with(targets, Upkeep::from(&settings.link));
-        let uplink = Uplink::new(uplink_settings(settings, purpose), transport.clone());
+        let limits = uplink_settings(settings, purpose);
+        let uplink = match &settings.spool {
+            Some(spool) => Uplink::with_spool(limits, spool, transport.clone())?,
+            None => Uplink::new(limits, transport.clone()),
+        };
         drop(_entered);
         Ok(Self { runtime: Some(runtime), transport, uplink, generation })
     }
@@ -78,16 +88,19 @@ impl Engine {
     }
 
     /// Delivers what is pending, at most for `limit`, then stops; says how many records were left
-    /// and so lost. Blocks; must not be called from a task of this engine.
+    /// and so lost: what is in the spool is not. Blocks; must not be called from a task of this
+    /// engine.
     pub fn stop(mut self, limit: Duration) -> u64 {
-        let left = match &self.runtime {
-            Some(runtime) => runtime.block_on(self.uplink.flush(limit)),
-            None => 0,
-        };
-        let left = if left == 0 { 0 } else { self.uplink.abandon() };
+        // Entering a runtime needs thread-local data, which is gone in handlers of `atexit`.
+        if let Some(runtime) = self.runtime.as_ref().filter(|_| !limit.is_zero()) {
+            runtime.block_on(self.uplink.flush(limit));
+        }
         self.transport.stop();
+        let left = self.uplink.abandon();
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // A thread that is still at work when the process exits would use an OpenSSL that is being
+            // taken down. Only a name that is being looked up makes this last.
+            runtime.shutdown_timeout(FAREWELL);
         }
         left
     }

@@ -13,6 +13,7 @@ mod listener;
 mod metadata;
 mod outage;
 mod pass;
+mod room;
 mod route;
 mod socket;
 
@@ -22,11 +23,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::config::{Backend, ListenerTls, Settings, reached};
+use crate::config::{Backend, ListenerLimits, ListenerTls, RelayAck, Settings, reached};
 use crate::error::{Code, Error, Result};
 use crate::tls::{Acceptor, ListenerNames, Names, Realm, judge_policy};
 use crate::transport::Transport;
@@ -36,6 +37,7 @@ use complaints::Complaints;
 use listener::Listener;
 use metadata::Policy;
 use outage::Outage;
+use room::Room;
 
 pub use outage::StandIn;
 
@@ -57,6 +59,12 @@ struct Desk {
     policy: Policy,
     complaints: Complaints,
     outage: Outage,
+    ack: RelayAck,
+    limits: ListenerLimits,
+    /// For messages that are still arriving.
+    room: Room,
+    /// One for each connection that may be open.
+    doors: Arc<Semaphore>,
     /// How long the backend may take to answer a unary call.
     timeout: Duration,
 }
@@ -109,6 +117,10 @@ impl Relay {
             policy: Policy::new(settings),
             complaints: Complaints::default(),
             outage: Outage::default(),
+            ack: settings.relay.ack,
+            limits: settings.relay.limits,
+            room: Room::new(settings.relay.limits.partial),
+            doors: Arc::new(Semaphore::new(settings.relay.limits.connections)),
             timeout: settings.link.upstream_timeout,
         });
         handle.spawn(outage::watch(Arc::downgrade(&desk), desk.transport.clone()));

@@ -48,6 +48,7 @@ use crate::error::{Code, Error, Result};
 
 use certificates::Purpose;
 
+pub(crate) use diagnose::of_large_hello;
 pub use diagnose::{Role, handshake_failure, later_failure};
 pub use fips::FipsInfo;
 pub use identity::Identity;
@@ -311,6 +312,23 @@ fn unix_seconds(time: &Asn1TimeRef) -> Option<i64> {
 /// openssl.cnf. For whoever makes no [`Generation`], which does the same.
 pub(crate) fn judge_policy() -> Result<Vec<String>> {
     OpensslCnf::in_force().judge()
+}
+
+/// Proves that FIPS is in force, without loading any material; `None` if it is not required.
+pub(crate) fn prove_fips(settings: &TlsSettings) -> Option<Result<FipsInfo>> {
+    if !settings.fips.is_required() {
+        return None;
+    }
+    let proven = Realm::of(settings).map(|realm| realm.fips().cloned());
+    proven.transpose()
+}
+
+/// What of the files FIPS cannot take, each with what converts it.
+pub(crate) fn fips_objections(settings: &TlsSettings) -> Vec<Error> {
+    match Realm::of(settings) {
+        Ok(realm) if realm.fips().is_some() => preflight::inspect(settings, &realm),
+        _ => Vec::new(),
+    }
 }
 
 /// Passphrases reach OpenSSL's C strings: a NUL inside would cut them short there.

@@ -25,6 +25,7 @@ mod carrier;
 mod correlation;
 mod id;
 mod segment;
+mod span;
 mod wire;
 
 use std::sync::Arc;
@@ -32,7 +33,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use carrier::Carrier;
 pub use correlation::Correlation;
-pub use segment::{Layer, RefKind, Segment, Span};
+pub use segment::Segment;
+pub use span::{Layer, RefKind, Span};
 
 pub(crate) use id::{dashed as random_uuid, hex as random_hex};
 

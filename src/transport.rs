@@ -22,6 +22,7 @@ mod eyeballs;
 mod failure;
 mod keeper;
 mod leash;
+pub mod lookups;
 pub(crate) mod proxy;
 mod pulse;
 pub(crate) mod resolve;

@@ -12,21 +12,27 @@
 //! ```
 //!
 //! *Queued* is in memory and lost with the process; *durable* is the spool's, which stands between
-//! queued and sent; *sent* means handed to HTTP/2 and not answered yet; *acknowledged* is the
+//! queued and sent where there is one; *sent* means handed to HTTP/2 and not answered yet; *acknowledged* is the
 //! backend's OK at the end of a stream. The ledger counts every step, and one snapshot
 //! of it always balances: accepted + recovered = acknowledged + dropped + pending.
+//!
+//! With a spool a record goes to its worker first, which writes it and then hands it to its lane, or
+//! leaves it on disk until there is memory for it.
 //!
 //! Records wait in lanes: one per method, metadata, encoding and sticky context, so that
 //! what shares a stream to the backend is what may share one. A sender per lane opens
 //! streams whose body takes records from the lane until a bound is reached. Nothing here
 //! knows where records come from.
 
+mod account;
 mod body;
 mod envelope;
 mod lane;
 mod ledger;
 mod sender;
+mod spool;
 mod sticky;
+mod ticket;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,17 +41,21 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::config::{BufferSettings, OnFull};
+use crate::config::{BufferSettings, OnFull, SpoolSettings};
 use crate::error::{Code, Error, Result};
+use crate::protocol::Kind;
 use crate::protocol::frame::Message;
 use crate::transport::Transport;
 
+pub use account::{Account, DropReason, Dropped, Snapshot};
 pub use envelope::{Envelope, Metadata, Passport};
-pub use ledger::{Account, DropReason, Dropped, Snapshot};
+pub use spool::SpoolState;
 
 use lane::{Lane, LaneKey, Record};
-use ledger::Ledger;
+use ledger::{Amount, Fate, Ledger, Seat};
+use spool::{Entry, Spool};
 use sticky::{Bearing, Company, Context};
+use ticket::Ticket;
 
 /// Takes records in and delivers them. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -58,8 +68,21 @@ pub struct Reporter {
     uplink: Uplink,
     passport: Arc<Passport>,
     context: Context,
-    /// The lane in use, and for whom it is.
+    /// The lane in use, and for whom it is; the spool finds lanes itself.
     lane: Option<(Arc<Lane>, Company)>,
+    /// The number of this stream in the spool, once it has records that keep to themselves.
+    stream: Option<u64>,
+    ticket: Option<Arc<Ticket>>,
+}
+
+/// How far records have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Level {
+    /// In the spool: they survive the process. Without a spool nothing gets there.
+    Durable,
+    /// The backend has confirmed them.
+    Delivered,
 }
 
 /// How a reporter treats a full queue.
@@ -80,6 +103,8 @@ pub struct UplinkSettings {
 struct Shared {
     settings: UplinkSettings,
     transport: Transport,
+    spool: Option<Spool>,
+    max_age: Option<Duration>,
     ledger: Arc<Ledger>,
     /// The lanes that several streams may share.
     lanes: Mutex<HashMap<LaneKey, Arc<Lane>>>,
@@ -89,6 +114,9 @@ struct Shared {
 }
 
 const STREAMS: usize = 100;
+
+/// How long the spool may take at the end to write what is in memory.
+const SPOOL_LIMIT: Duration = Duration::from_secs(5);
 
 // === impl UplinkSettings ===
 
@@ -119,20 +147,53 @@ impl Uplink {
     ///
     /// Outside a tokio runtime, as `Handle::current` does.
     pub fn new(settings: UplinkSettings, transport: Transport) -> Self {
-        Self(Arc::new(Shared {
-            settings,
-            transport,
-            ledger: Arc::new(Ledger::new(settings.max_bytes, settings.max_records)),
-            lanes: Mutex::new(HashMap::new()),
-            streams: Arc::new(Semaphore::new(STREAMS)),
-            runtime: Handle::current(),
-        }))
+        Self(Arc::new(Shared::new(settings, transport)))
+    }
+
+    /// An uplink whose records go through a spool on disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::SpoolUnusable`], and [`Code::SpoolNewer`] when a later version has written it.
+    ///
+    /// # Panics
+    ///
+    /// As [`Uplink::new`].
+    pub fn with_spool(
+        settings: UplinkSettings,
+        spool: &SpoolSettings,
+        transport: Transport,
+    ) -> Result<Self> {
+        let opened = spool::Opened::new(spool)?;
+        let mut shared = Shared::new(settings, transport);
+        shared.max_age = spool.max_age;
+        for (kind, records) in &opened.found {
+            shared.ledger.recover(*kind, *records);
+        }
+        let mut start = None;
+        let shared = Arc::new_cyclic(|weak| {
+            let (spool, worker) = opened.start(weak.clone());
+            start = Some(worker);
+            shared.spool = Some(spool);
+            shared
+        });
+        if let (Some(spool), Some(start)) = (&shared.spool, start) {
+            spool.run(start)?;
+        }
+        Ok(Self(shared))
     }
 
     /// Opens a stream of records.
     pub fn reporter(&self, passport: Passport) -> Reporter {
         let context = Context::new(passport.method.sticky);
-        Reporter { uplink: self.clone(), passport: Arc::new(passport), context, lane: None }
+        Reporter {
+            uplink: self.clone(),
+            passport: Arc::new(passport),
+            context,
+            lane: None,
+            stream: None,
+            ticket: None,
+        }
     }
 
     /// Accepts one record that is a stream by itself, without waiting.
@@ -154,9 +215,53 @@ impl Uplink {
         self.0.ledger.settled(limit).await
     }
 
-    /// Gives up on everything that is still queued; it is counted as dropped.
+    /// Waits until everything accepted before has come so far, at most for `limit`; says how many
+    /// records have not. Without a spool, only what is delivered is safe.
+    pub async fn flush_to(&self, level: Level, limit: Duration) -> u64 {
+        let Some(spool) = self.0.spool.as_ref().filter(|_| level == Level::Durable) else {
+            return self.flush(limit).await;
+        };
+        let stored = async {
+            for kind in Kind::ALL {
+                spool.stored(kind).await;
+            }
+        };
+        // What is late shows in the books.
+        let in_time = tokio::time::timeout(limit, stored).await.is_ok();
+        if in_time && !spool.state().failing { 0 } else { self.0.ledger.volatile() }
+    }
+
+    /// The state of the spool, if there is one.
+    pub fn spool(&self) -> Option<SpoolState> {
+        self.0.spool.as_ref().map(Spool::state)
+    }
+
+    /// Gives up on everything that is still queued; it is counted as dropped, unless it is in the
+    /// spool: that is written first, which may block for a moment. Says how many records are lost.
     pub fn abandon(&self) -> u64 {
+        if let Some(spool) = &self.0.spool {
+            spool.stop(SPOOL_LIMIT);
+        }
         self.0.ledger.abandon()
+    }
+
+    /// Enters what became of records, and tells the spool and whoever waits for them.
+    fn settle(&self, kind: Kind, records: &[Record], seat: Seat, fate: Fate) {
+        if records.is_empty() {
+            return;
+        }
+        // First: whoever sees in the books that nothing is left may stop the spool.
+        if let Some(spool) = &self.0.spool {
+            spool.done(kind, records.iter().filter_map(|record| record.place).collect());
+        }
+        self.0.ledger.settle(kind, Amount::of(records), seat, fate);
+        for ticket in records.iter().filter_map(|record| record.ticket.as_ref()) {
+            ticket.settle(1, fate);
+        }
+    }
+
+    fn max_age(&self) -> Option<Duration> {
+        self.0.max_age
     }
 
     fn lanes(&self) -> MutexGuard<'_, HashMap<LaneKey, Arc<Lane>>> {
@@ -167,6 +272,7 @@ impl Uplink {
     fn lane(&self, passport: &Arc<Passport>, company: &Company) -> Arc<Lane> {
         let Company::Head(head) = company else {
             let lane = Arc::new(Lane::new(passport.clone(), None));
+            self.0.ledger.charge_lane(passport.method.kind);
             self.staff(&lane);
             return lane;
         };
@@ -179,6 +285,7 @@ impl Uplink {
         let lane = Arc::new(Lane::new(passport.clone(), Some(key.clone())));
         lanes.insert(key, lane.clone());
         drop(lanes);
+        self.0.ledger.charge_lane(passport.method.kind);
         self.staff(&lane);
         lane
     }
@@ -197,6 +304,8 @@ impl Uplink {
         if let Some(key) = lane.key() {
             lanes.remove(key);
         }
+        drop(lanes);
+        self.0.ledger.discharge_lane(lane.passport().method.kind);
         true
     }
 }
@@ -210,8 +319,11 @@ impl Reporter {
     ///
     /// [`Code::QueueFull`] when the record was refused, [`Code::Stopped`] after the end.
     pub async fn report(&mut self, message: Message) -> Result<()> {
-        if self.uplink.0.settings.on_full != OnFull::Block {
-            return self.try_report(message);
+        match self.uplink.0.settings.on_full {
+            OnFull::Block => {}
+            // The spool makes room in memory, and gives up the oldest on disk.
+            OnFull::DropOldest if self.uplink.0.spool.is_some() => {}
+            _ => return self.try_report(message),
         }
         let ledger = self.uplink.0.ledger.clone();
         let id = ledger.admit(self.passport.method.kind, message.data.len()).await?;
@@ -231,8 +343,10 @@ impl Reporter {
         if id.is_none() && self.uplink.0.settings.on_full == OnFull::DropOldest {
             // Room is made in this stream's own lane first: it holds the oldest of its like.
             while id.is_none()
-                && self.lane.as_ref().is_some_and(|(lane, _)| lane.drop_oldest(&ledger))
+                && let Some(oldest) = self.lane.as_ref().and_then(|(lane, _)| lane.take_oldest())
             {
+                let fate = Fate::Dropped(DropReason::Displaced);
+                self.uplink.settle(kind, &[oldest], Seat::Queued, fate);
                 id = ledger.try_admit(kind, message.data.len())?;
             }
         }
@@ -246,7 +360,60 @@ impl Reporter {
 
     fn queue(&mut self, id: u64, message: Message) {
         let Bearing { prefix, company } = self.context.pass(&message, self.passport.encoding());
-        self.lane_for(company).push(Record { id, message, prefix });
+        if let Some(ticket) = &self.ticket {
+            ticket.hand_in();
+        }
+        let ticket = self.ticket.clone();
+        let record = Record { id, message, prefix, place: None, time: 0, ticket };
+        let uplink = self.uplink.clone();
+        let Some(spool) = &uplink.0.spool else {
+            self.lane_for(company).push(record);
+            return;
+        };
+        let record = Record { time: spool::now(), ..record };
+        let stream = match company {
+            Company::Own => *self.stream.get_or_insert_with(|| spool.stream()),
+            Company::Head(_) => 0,
+        };
+        spool.submit(Entry { record, passport: self.passport.clone(), company, stream });
+    }
+
+    /// Keeps count of what becomes of the records, so that [`Reporter::finish`] can wait for it.
+    #[must_use]
+    pub fn tracked(self) -> Self {
+        let mut tracked = self;
+        tracked.ticket = Some(Arc::default());
+        tracked
+    }
+
+    /// Ends the stream and waits until its records have come so far. Without a spool none is ever
+    /// durable, and nothing is waited for; what is delivered is known of a tracked stream only.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NotDelivered`] when some were given up.
+    pub async fn finish(mut self, level: Level) -> Result<()> {
+        let (uplink, kind) = (self.uplink.clone(), self.passport.method.kind);
+        let ticket = self.ticket.take();
+        drop(self);
+        match level {
+            Level::Durable => {
+                if let Some(spool) = &uplink.0.spool {
+                    spool.stored(kind).await;
+                }
+            }
+            Level::Delivered => {
+                let dropped = match ticket {
+                    Some(ticket) => ticket.settled().await,
+                    None => 0,
+                };
+                if dropped > 0 {
+                    return Err(Error::new(Code::NotDelivered)
+                        .found(format_args!("{dropped} records given up")));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The lane for a message of such company; a stream may change it from message to message.
@@ -269,6 +436,26 @@ impl Drop for Reporter {
     fn drop(&mut self) {
         if let Some((lane, _)) = &self.lane {
             lane.leave();
+        }
+        if let (Some(spool), Some(stream)) = (&self.uplink.0.spool, self.stream) {
+            spool.end(self.passport.method.kind, stream);
+        }
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn new(settings: UplinkSettings, transport: Transport) -> Self {
+        Self {
+            settings,
+            transport,
+            spool: None,
+            max_age: None,
+            ledger: Arc::new(Ledger::new(settings.max_bytes, settings.max_records)),
+            lanes: Mutex::new(HashMap::new()),
+            streams: Arc::new(Semaphore::new(STREAMS)),
+            runtime: Handle::current(),
         }
     }
 }

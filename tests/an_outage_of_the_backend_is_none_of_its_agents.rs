@@ -109,7 +109,12 @@ fn calls_are_answered_and_the_backend_is_told_afterwards() {
             let told = matches!(method.away, Away::Queue | Away::Latest);
             // One keep-alive passed before.
             let before = usize::from(method.path == KEEP_ALIVE);
-            assert_eq!(fixture.seen(method.path).len(), usize::from(told) + before, "{}", method.path);
+            assert_eq!(
+                fixture.seen(method.path).len(),
+                usize::from(told) + before,
+                "{}",
+                method.path
+            );
         }
         assert_eq!((stand_in(&fixture).away, stand_in(&fixture).replayed), (false, signs));
     });
@@ -223,7 +228,8 @@ fn unavailable_is_an_outage_and_other_answers_are_the_backends_own() {
 
 #[test]
 fn a_report_that_finds_no_room_is_not_said_to_be_taken() {
-    let settings = [("collector.backend_service", "127.0.0.1:1"), ("buffer.max_bytes", "1000"), PATIENCE];
+    let settings =
+        [("collector.backend_service", "127.0.0.1:1"), ("buffer.max_bytes", "1000"), PATIENCE];
     let fixture = Fixture::with(&settings, |_| {});
     fixture.runtime.block_on(async {
         let mut client = Client::plain(fixture.address()).await;

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::fs;
 
-use skytls::config::{Key, Loaded, Loader, Status, WarningKind};
+use skytls::config::{Key, Loaded, Loader, RelayAck, Status, WarningKind};
 use skytls::error::{Code, Error, Fact, Result};
 
 fn load(lines: &str, relay: bool) -> Result<Loaded> {
@@ -63,25 +63,28 @@ fn a_key_that_is_not_built_yet_is_an_error_unless_it_says_the_default() {
             "auto" => "ca",
             _ => "12345",
         };
-        let other = if key == Key::Fips { "required" } else { other };
         let error = Loader::new().environment([]).set(key.name(), other).load().unwrap_err();
         assert_eq!(error.code(), Code::NotBuiltYet, "{}", key.name());
         assert_eq!(error.get(Fact::Key), Some(key.name()));
         let line = format!("{}={default}\n", key.name());
         assert!(load(&line, true).is_ok(), "{line}");
     }
-    let variable = [(OsString::from("SW_AGENT_SSL_FIPS"), OsString::from("required"))];
+    let variable = [(OsString::from("SW_SPOOL_PATH"), OsString::from("/var/spool/skytls"))];
     let error = Loader::new().environment(variable).load().unwrap_err();
     assert_eq!(error.code(), Code::NotBuiltYet);
-    assert_eq!(fails("spool.path=/var/spool/skytls").code(), Code::NotBuiltYet);
 }
 
 #[test]
-fn values_that_are_not_built_yet_are_errors() {
-    for line in ["relay.ack=spooled", "relay.ack=delivered"] {
-        assert_eq!(fails(line).code(), Code::NotBuiltYet, "{line}");
-    }
-    assert!(load("relay.ack=QUEUED", true).is_ok());
+fn an_answer_for_what_is_on_disk_needs_a_disk() {
+    let ack = |lines: &str| load(lines, true).map(|loaded| loaded.settings.relay.ack);
+    assert_eq!(fails("relay.ack=spooled").code(), Code::AckWithoutSpool);
+    assert_eq!(ack("relay.ack=spooled\nspool.path=x").unwrap(), RelayAck::Spooled);
+    assert_eq!(ack("spool.path=x").unwrap(), RelayAck::Spooled);
+    assert_eq!(ack("").unwrap(), RelayAck::Queued);
+    assert_eq!(ack("relay.ack=QUEUED\nspool.path=x").unwrap(), RelayAck::Queued);
+    assert_eq!(ack("relay.ack=delivered").unwrap(), RelayAck::Delivered);
+    // An agent may share the relay's environment.
+    assert!(load("relay.ack=spooled", false).is_ok());
 }
 
 #[test]

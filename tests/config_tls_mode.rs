@@ -6,7 +6,9 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use skytls::config::{Key, Loaded, Loader, Mode, PlaintextReason, Source, TlsReason, WarningKind};
+use skytls::config::{
+    IdentitySource, Key, Loaded, Loader, Mode, PlaintextReason, Source, TlsReason, WarningKind,
+};
 use skytls::error::{Code, Error, Fact, Result};
 use tempfile::TempDir;
 
@@ -293,10 +295,19 @@ fn two_passphrases_are_one_too_many_and_one_without_a_key_is_odd() {
 }
 
 #[test]
-fn key_uris_are_refused_without_showing_their_pin() {
+fn key_uris_are_taken_without_showing_their_pin() {
     let line = "agent.ssl_cert_chain_path=certs/client.crt\nagent.ssl_key_path=pkcs11:object=k;pin-value=s3cret\n";
-    let error = Agent::with_ca(line).with_identity().fails();
-    assert_eq!(error.code(), Code::NotBuiltYet);
+    let loaded = Agent::with_ca(line).with_identity().load();
+    assert!(matches!(
+        loaded.settings.tls.identity,
+        Some(IdentitySource { key: Source::Uri(_), .. })
+    ));
+    let shown = format!("{loaded:?} {loaded:#?}");
+    assert!(shown.contains("pkcs11:…") && !shown.contains("s3cret"), "{shown}");
+    // Elsewhere a path is meant.
+    let elsewhere = "agent.ssl_crl_path=pkcs11:object=l;pin-value=s3cret\n";
+    let error = Agent::with_ca(elsewhere).fails();
+    assert_eq!(error.code(), Code::BadValue);
     assert!(!format!("{}", skytls::error::Chain(&error)).contains("s3cret"));
 }
 

@@ -91,7 +91,9 @@ impl Duties {
         let Receivers { handlers, watchers } = receivers;
         let periods = &settings.duties;
         let mut tasks = JoinSet::new();
-        announce(&voice, uplink, Milestone::Start);
+        if voice.events {
+            announce(&voice, uplink, Milestone::Start);
+        }
         tasks.spawn_on(
             heartbeat(caller.clone(), voice.clone(), orders.clone(), periods.clone()),
             handle,
@@ -116,7 +118,7 @@ impl Duties {
         let deadline = Instant::now() + limit;
         self.tasks.abort_all();
         self.uplink.flush(limit.mul_f64(FOR_RECORDS)).await;
-        if !matches!(self.caller.transport().state(), State::Ready(_)) {
+        if !self.voice.events || !matches!(self.caller.transport().state(), State::Ready(_)) {
             return;
         }
         announce(&self.voice, &self.uplink, Milestone::Shutdown);

@@ -19,6 +19,7 @@ pub struct Host {
     pub(super) version: String,
     pub(super) layer: String,
     pub(super) properties: Vec<(String, String)>,
+    pub(super) events: bool,
     pub(super) handlers: Handlers,
     pub(super) watched: Vec<(String, Watch)>,
 }
@@ -34,6 +35,7 @@ impl Host {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             layer: String::new(),
             properties: Vec::new(),
+            events: true,
             handlers: Handlers::default(),
             watched: Vec::new(),
         }
@@ -55,6 +57,13 @@ impl Host {
     /// Adds an instance property behind the usual ones.
     pub fn property(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.properties.push((key.into(), value.into()));
+        self
+    }
+
+    /// Leaves the start and shutdown events out: a worker process that comes and goes is no instance
+    /// that starts.
+    pub fn without_events(mut self) -> Self {
+        self.events = false;
         self
     }
 

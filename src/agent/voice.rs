@@ -16,6 +16,8 @@ pub(super) struct Voice {
     pub(super) service: String,
     pub(super) instance: String,
     pub(super) layer: String,
+    /// Whether start and end are announced.
+    pub(super) events: bool,
     pub(super) metadata: Metadata,
     language: String,
     properties: Vec<(String, String)>,
@@ -50,6 +52,7 @@ impl Voice {
             service,
             instance: identity::instance(&settings.agent, &addresses),
             layer: host.layer.clone(),
+            events: host.events,
             metadata: metadata(settings, &host.version)?,
             language: host.language.clone(),
             properties: properties(settings, host, &addresses),

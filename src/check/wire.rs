@@ -170,6 +170,7 @@ async fn secure(
     if finished {
         checks.push(names(target, protection));
         checks.push(handshake(&seen));
+        checks.extend(post_quantum(&seen));
         checks.extend(certificates::accepted(&evidence));
     }
     if let Err(error) = &outcome {
@@ -215,6 +216,13 @@ fn handshake(seen: &TlsReport) -> Check {
     let parts = [&seen.protocol, &seen.cipher, &seen.group];
     let value: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
     Check::ok("tls.handshake", "the TLS handshake succeeds", value.join(", "))
+}
+
+/// Said when it is so; that a backend does not know such groups yet is no fault.
+fn post_quantum(seen: &TlsReport) -> Option<Check> {
+    let group = seen.group.as_deref().filter(|group| group.contains("MLKEM"))?;
+    let fact = "what is recorded today stays secret from quantum computers";
+    Some(Check::ok("tls.post_quantum", fact, group))
 }
 
 /// Waits for what the peer has to say, and leaves it unread; an end or data is no refusal.

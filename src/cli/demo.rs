@@ -33,6 +33,9 @@ pub(super) struct DemoArgs {
     /// How many segments to send
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     segments: u64,
+    /// Override a setting of the relay's, such as agent.ssl_fips=required; repeatable
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
     /// Print the result as one JSON document
     #[arg(long)]
     json: bool,
@@ -85,7 +88,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<()> {
 
     let arrivals = Arc::new(Arrivals::default());
     let collector = runtime.block_on(Collector::start(collector(folder.path(), &arrivals)))?;
-    let settings = settings(folder.path(), collector.address())?;
+    let settings = settings(folder.path(), collector.address(), &args.overrides)?;
     let engine = Engine::start(&settings, Purpose::Relay)?;
     let handle = engine.handle().cloned().ok_or_else(|| Error::new(Code::Bug))?;
     let relay =
@@ -153,7 +156,7 @@ fn collector(folder: &Path, arrivals: &Arc<Arrivals>) -> CollectorSettings {
 
 /// The settings of the documented example, in a folder of its own; nothing of this machine's own
 /// configuration takes part.
-fn settings(folder: &Path, backend: SocketAddr) -> Result<Settings> {
+fn settings(folder: &Path, backend: SocketAddr, overrides: &[String]) -> Result<Settings> {
     let file = folder.join("config").join("agent.config");
     let text = format!(
         "agent.ssl_trusted_ca_path=/ca/ca.crt\nagent.ssl_key_path=/ca/client.pem\n\
@@ -166,7 +169,8 @@ fn settings(folder: &Path, backend: SocketAddr) -> Result<Settings> {
         std::fs::write(&file, text)
     };
     write().map_err(|error| Error::new(Code::CannotWrite).file(&file).because(error))?;
-    Ok(Loader::new().environment([]).file(file).relay(true).load()?.settings)
+    let loader = Loader::new().environment([]).file(file).relay(true);
+    Ok(super::overridden(loader, overrides)?.load()?.settings)
 }
 
 async fn send_and_wait(relay: SocketAddr, segments: u64, arrivals: &Arc<Arrivals>) -> Result<u64> {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{SettingsArgs, logging, out};
@@ -31,6 +32,7 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<()> {
         log::warn!("agent.enable is false: there is nothing to do");
         return Ok(());
     }
+    allow_open_files(settings.relay.limits.connections);
     let engine = Engine::start(&settings, Purpose::Relay)?;
     let handle = engine.handle().cloned().ok_or_else(|| Error::new(Code::Bug))?;
     let relay =
@@ -48,6 +50,10 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<()> {
         out::listening(format_args!("unix:{}", path.display()));
     }
     handle.block_on(signals.stop());
+    if handle.block_on(grace(settings.relay.shutdown_grace, &mut signals)) {
+        log::warn!("a second signal: stopping at once");
+        return finish(engine);
+    }
     let limit = settings.relay.drain_timeout;
     let deadline = Instant::now() + limit;
     log::info!("stopping: calls under way and records get {limit:?}");
@@ -94,19 +100,47 @@ fn announce(settings: &Settings, engine: &Engine) {
     }
 }
 
+/// Goes on for so long, for the agents that end later than their sidecar is told to; says whether a
+/// second signal came.
+async fn grace(limit: Duration, signals: &mut Signals) -> bool {
+    if limit.is_zero() {
+        return false;
+    }
+    log::info!("told to stop: agents are served for {limit:?} more");
+    tokio::time::timeout(limit, signals.stop()).await.is_ok()
+}
+
+/// As many files as the system allows: each connection of an agent is one.
+fn allow_open_files(connections: usize) {
+    let allowed = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard).or(Ok(soft))
+    });
+    match allowed {
+        Ok(files) if files < connections as u64 => log::info!(
+            "{files} open files are allowed, fewer than the {connections} of relay.max_connections"
+        ),
+        Ok(_) => {}
+        Err(error) => log::debug!("how many files may be open is not known: {error}"),
+    }
+}
+
 /// Stops and says what became of everything.
 fn finish(engine: Engine) -> Result<()> {
     let uplink = engine.uplink().clone();
     let left = engine.stop(Duration::ZERO);
     let Snapshot { total, .. } = uplink.books();
     log::info!(
-        "accepted {}, acknowledged {}, dropped {}, refused {}, possibly duplicated {}",
+        "accepted {}, recovered {}, acknowledged {}, dropped {}, refused {}, possibly duplicated {}",
         total.accepted,
+        total.recovered,
         total.acknowledged,
         total.dropped.total(),
         total.refused,
         total.possibly_duplicated
     );
+    if total.pending > 0 {
+        log::info!("{} records stay in the spool", total.pending);
+    }
     if left == 0 {
         return Ok(());
     }

@@ -4,11 +4,15 @@ use std::fmt::Write;
 
 use clap::Args;
 
-use crate::tls::Library;
+use super::SettingsArgs;
+use crate::error::Chain;
+use crate::tls::{Library, prove_fips};
 
 /// Arguments of `skytls version`.
 #[derive(Debug, Clone, Args)]
 pub(super) struct VersionArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -17,9 +21,19 @@ pub(super) struct VersionArgs {
 /// Renders the answer.
 pub(super) fn render(args: &VersionArgs) -> String {
     let library = Library::inspect();
+    // Only whether FIPS is required is of interest; what else the settings say is for others.
+    let loaded = args.settings.loader().and_then(|loader| loader.relay(false).load());
+    let proof = loaded.ok().and_then(|loaded| prove_fips(&loaded.settings.tls));
     let version = env!("CARGO_PKG_VERSION");
     if args.json {
-        return serde_json::json!({ "version": version, "openssl": library }).to_string() + "\n";
+        let fips = proof.map(|proof| match proof {
+            Ok(info) => serde_json::json!({ "proven": true, "by": info }),
+            Err(error) => {
+                serde_json::json!({ "proven": false, "why": Chain(&error).to_string() })
+            }
+        });
+        let document = serde_json::json!({ "version": version, "openssl": library, "fips": fips });
+        return document.to_string() + "\n";
     }
     let mut text = format!("skytls {version}\n{}, {}\n", library.version, library.origin);
     let mut line = |name: &str, value: &str| {
@@ -51,9 +65,16 @@ pub(super) fn render(args: &VersionArgs) -> String {
         line("warning", finding);
     }
     line("providers", &library.providers.join(", "));
-    line(
-        "FIPS",
-        if library.fips_requested { "asked for by the default properties" } else { "off" },
-    );
+    match proof {
+        None if library.fips_requested => line("FIPS", "asked for by the default properties"),
+        None => line("FIPS", "off"),
+        Some(Err(error)) => line("FIPS", &format!("required, not proven: {}", Chain(&error))),
+        Some(Ok(info)) => {
+            line("FIPS", &format!("required, and proven: {info}"));
+            for proof in &info.proofs {
+                line("proof", proof);
+            }
+        }
+    }
     text
 }

@@ -53,6 +53,7 @@ impl Assembly {
             enabled: self.flag(Key::Enable)?,
             duties: self.duties()?,
             buffer: self.buffer()?,
+            spool: self.spool()?,
             relay: self.relay(&link)?,
             logging: self.logging(),
             agent,
@@ -319,6 +320,27 @@ impl Assembly {
                 _ => None,
             },
         })
+    }
+
+    fn spool(&self) -> Result<Option<SpoolSettings>> {
+        let path = self.value(Key::SpoolPath);
+        if !path.set {
+            return Ok(None);
+        }
+        let age = self.seconds(Key::SpoolMaxAge)?;
+        let rate = self.number(Key::SpoolReplayRate)?;
+        Ok(Some(SpoolSettings {
+            // As for logs: an absolute path is absolute.
+            path: self.folder.join(&path.text),
+            max_bytes: self.number(Key::SpoolMaxBytes)?,
+            max_age: (!age.is_zero()).then_some(age),
+            replay_rate: (rate > 0).then_some(rate),
+            sync: match self.value(Key::SpoolSync).text.as_str() {
+                "always" => SpoolSync::Always,
+                "never" => SpoolSync::Never,
+                _ => SpoolSync::Interval,
+            },
+        }))
     }
 
     fn logging(&self) -> LoggingSettings {

@@ -70,6 +70,8 @@ const COUNT_OR_NONE: Kind = Kind::Whole { least: 0, most: i32::MAX as u64 };
 const PERIOD: Kind = Kind::Seconds { least: 1, most: i32::MAX as u64 };
 const PERIOD_OR_OFF: Kind = Kind::Seconds { least: 0, most: i32::MAX as u64 };
 const SIZE: Kind = Kind::Bytes { least: 1, most: i64::MAX as u64 };
+const MESSAGE: Kind = Kind::Bytes { least: 1, most: 1 << 30 };
+const HEADERS: Kind = Kind::Bytes { least: 1024, most: 1 << 24 };
 const SWITCH: Kind = Kind::OneOf(&["auto", "off"]);
 
 keys! {
@@ -196,14 +198,16 @@ keys! {
             "bytes that the memory queue of all kinds together may hold";
         OnFull = "buffer.on_full" "SW_BUFFER_ON_FULL" Built Kind::OneOf(&["drop_newest", "drop_oldest", "block"]), "",
             "what happens when the queue is full; empty: `drop_newest` in a library, `block` in the relay";
-        SpoolPath = "spool.path" "SW_SPOOL_PATH" Later Kind::Path, "",
+        SpoolPath = "spool.path" "SW_SPOOL_PATH" Built Kind::Path, "",
             "folder of the disk spool; empty: off";
-        SpoolMaxBytes = "spool.max_bytes" "SW_SPOOL_MAX_BYTES" Later SIZE, "1073741824",
+        SpoolMaxBytes = "spool.max_bytes" "SW_SPOOL_MAX_BYTES" Built SIZE, "1073741824",
             "bytes that the spool may hold";
-        SpoolMaxAge = "spool.max_age" "SW_SPOOL_MAX_AGE" Later PERIOD_OR_OFF, "0",
+        SpoolMaxAge = "spool.max_age" "SW_SPOOL_MAX_AGE" Built PERIOD_OR_OFF, "0",
             "how long records stay in the spool; 0: for ever";
-        SpoolReplayRate = "spool.replay_rate" "SW_SPOOL_REPLAY_RATE" Later COUNT_OR_NONE, "0",
+        SpoolReplayRate = "spool.replay_rate" "SW_SPOOL_REPLAY_RATE" Built COUNT_OR_NONE, "0",
             "records per second that are replayed; 0: unbounded";
+        SpoolSync = "spool.sync" "SW_SPOOL_SYNC" Built Kind::OneOf(&["always", "interval", "never"]), "interval",
+            "when the disk is made to have the records: before they count as durable, every second, or when the kernel likes; a killed process loses none in either case";
         Listen = "relay.listen" "SW_RELAY_LISTEN" Built Kind::Listen, "127.0.0.1:11800",
             "where the relay listens, `host:port` or `unix:/path`, separated by commas";
         UnixMode = "relay.unix_mode" "SW_RELAY_UNIX_MODE" Built Kind::Permissions, "0660",
@@ -222,12 +226,26 @@ keys! {
             "backends of the relay; empty: `collector.backend_service`";
         ForwardHeaders = "relay.forward_headers" "SW_RELAY_FORWARD_HEADERS" Built Kind::Headers, "",
             "more metadata names to forward, separated by commas";
-        Ack = "relay.ack" "SW_RELAY_ACK" Built Kind::OneOf(&["queued", "spooled", "delivered"]), "queued",
-            "when a local agent's stream is answered; this version knows `queued` only";
-        ShutdownGrace = "relay.shutdown_grace" "SW_RELAY_SHUTDOWN_GRACE" Later PERIOD_OR_OFF, "0",
+        Ack = "relay.ack" "SW_RELAY_ACK" Built Kind::OneOf(&["queued", "spooled", "delivered"]), "",
+            "when a local agent's stream is answered: its records are in memory, in the spool, or confirmed by the backend; empty: `spooled` with a spool, else `queued`";
+        ShutdownGrace = "relay.shutdown_grace" "SW_RELAY_SHUTDOWN_GRACE" Built PERIOD_OR_OFF, "0",
             "how long to keep accepting after SIGTERM";
         RelayDrainTimeout = "relay.drain_timeout" "SW_RELAY_DRAIN_TIMEOUT" Built PERIOD_OR_OFF, "10",
             "how long to send what is queued after SIGTERM";
+        MaxConnections = "relay.max_connections" "SW_RELAY_MAX_CONNECTIONS" Built COUNT, "20000",
+            "connections of local agents at a time, all addresses together; further ones are closed at once";
+        MaxStreams = "relay.max_streams" "SW_RELAY_MAX_STREAMS" Built COUNT, "200",
+            "calls that one connection may have open at a time";
+        MaxMessageSize = "relay.max_message_size" "SW_RELAY_MAX_MESSAGE_SIZE" Built MESSAGE, "52428800",
+            "bytes of the largest message that is taken from a local agent";
+        MaxHeaderSize = "relay.max_header_size" "SW_RELAY_MAX_HEADER_SIZE" Built HEADERS, "16384",
+            "bytes of metadata that a call may carry";
+        MaxPartialBytes = "relay.max_partial_bytes" "SW_RELAY_MAX_PARTIAL_BYTES" Built SIZE, "268435456",
+            "bytes of messages that are still arriving, of all local agents together; at least one message fits";
+        GreetingTimeout = "relay.greeting_timeout" "SW_RELAY_GREETING_TIMEOUT" Built PERIOD, "10",
+            "how long a client may take for its TLS handshake and the preface of HTTP/2";
+        IdleTimeout = "relay.idle_timeout" "SW_RELAY_IDLE_TIMEOUT" Built PERIOD_OR_OFF, "600",
+            "a connection without calls is closed after this time; 0: never";
         AdminListen = "admin.listen" "SW_ADMIN_LISTEN" Later Kind::Text, "",
             "where health, metrics and status are served; empty: off";
     }

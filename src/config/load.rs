@@ -114,6 +114,17 @@ impl Loader {
         self
     }
 
+    /// Checks one override by itself, for whoever sets one after the other: the key exists, and the value
+    /// is of its type. What values mean together, [`load`](Self::load) judges.
+    pub fn check(key: &str, value: &str) -> Result<()> {
+        let mut overrides = Overrides::default();
+        overrides.insert(key, value)?;
+        let layers = Layers { environment: Environment::new(Vec::new())?, file: None, overrides };
+        // `key#length` has been accepted by its name.
+        let key = Key::from_name(key);
+        key.map_or(Ok(()), |key| layers.resolve(key, &mut Vec::new()).map(drop))
+    }
+
     /// Loads the settings of a relay: `relay.backend_service` goes before
     /// `collector.backend_service`, and the listen addresses are judged.
     pub fn relay(mut self, relay: bool) -> Self {

@@ -156,7 +156,7 @@ fn row(key: Key) -> String {
     )
 }
 
-fn kind(kind: Kind) -> String {
+pub(super) fn kind(kind: Kind) -> String {
     match kind {
         Kind::OneOf(words) => {
             words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")

@@ -24,6 +24,8 @@ pub struct Settings {
     pub tls: TlsSettings,
     /// How much waits in memory.
     pub buffer: BufferSettings,
+    /// How much waits on disk; `None`: nothing does.
+    pub spool: Option<SpoolSettings>,
     /// What local agents talk to.
     pub relay: RelaySettings,
     /// What is logged where.
@@ -276,6 +278,47 @@ pub enum OnFull {
     Block,
 }
 
+/// How much waits on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpoolSettings {
+    /// `spool.path`.
+    pub path: PathBuf,
+    /// `spool.max_bytes`.
+    pub max_bytes: u64,
+    /// `spool.max_age`, when set.
+    pub max_age: Option<Duration>,
+    /// `spool.replay_rate`, when set: records in a second.
+    pub replay_rate: Option<u64>,
+    /// `spool.sync`.
+    pub sync: SpoolSync,
+}
+
+/// When the disk is made to have what was written. Until then it is the kernel's, which keeps it
+/// when a process is killed, and loses it with the power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum SpoolSync {
+    /// Before records count as durable.
+    Always,
+    /// Every second.
+    #[default]
+    Interval,
+    /// When the kernel likes.
+    Never,
+}
+
+/// When a local agent's stream is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RelayAck {
+    /// Once its records are in memory.
+    Queued,
+    /// Once they are in the spool.
+    Spooled,
+    /// Once the backend has confirmed them.
+    Delivered,
+}
+
 /// What local agents talk to.
 #[derive(Debug, Clone)]
 pub struct RelaySettings {
@@ -289,8 +332,33 @@ pub struct RelaySettings {
     pub authentication: Option<Secret>,
     /// `relay.forward_headers`, in lower case.
     pub forward_headers: Vec<String>,
+    /// `relay.shutdown_grace`.
+    pub shutdown_grace: Duration,
+    /// What local agents may use up.
+    pub limits: ListenerLimits,
     /// `relay.drain_timeout`.
     pub drain_timeout: Duration,
+    /// `relay.ack`.
+    pub ack: RelayAck,
+}
+
+/// What local agents may use up, so that none of them harms the others.
+#[derive(Debug, Clone, Copy)]
+pub struct ListenerLimits {
+    /// `relay.max_connections`.
+    pub connections: usize,
+    /// `relay.max_streams`, of one connection.
+    pub streams: u32,
+    /// `relay.max_message_size`, in bytes.
+    pub message: usize,
+    /// `relay.max_header_size`, in bytes.
+    pub headers: u32,
+    /// `relay.max_partial_bytes`: at least one message.
+    pub partial: usize,
+    /// `relay.greeting_timeout`.
+    pub greeting: Duration,
+    /// `relay.idle_timeout`; `None`: never.
+    pub idle: Option<Duration>,
 }
 
 /// What a listener shows of itself and demands of its clients.

@@ -150,6 +150,8 @@ catalogue! {
         "set agent.ssl_server_name to the DNS name or IP address in the backend's certificate";
     BadProxy = 125, Settings, Settings, "the proxy's address is malformed",
         "write http://host:port or http://user:password@host:port, with @ as %40, / as %2F and % as %25 in user and password";
+    AckWithoutSpool = 128, Settings, Settings, "records shall be answered for once they are on disk, but there is no spool",
+        "set spool.path, or relay.ack to queued or delivered";
     AgentDisabled = 130, Settings, Settings, "the agent is switched off",
         "set agent.enable=true, or report nothing";
     ServiceNameMissing = 131, Settings, Settings, "no service name is set",
@@ -200,9 +202,13 @@ catalogue! {
         "choose another folder, or remove the files that are in the way";
     BadHostName = 221, Settings, Files, "the name cannot stand in a certificate",
         "give a DNS name or an IP address without port and scheme";
+    SpoolUnusable = 222, Machine, Files, "the spool folder cannot be used",
+        "give the user that runs skytls a folder of its own in spool.path, or correct its permissions";
+    SpoolNewer = 223, Machine, Files, "the spool was written by a later version",
+        "run that version until the spool is empty, or name another spool.path; nothing in it was changed";
 
     UriFailed = 225, Material, Files, "nothing can be loaded from the URI",
-        "see OpenSSL's reason; `openssl storeutl -provider PROVIDER -provider default URI` shows what is there";
+        "name the provider that knows the scheme in agent.ssl_provider, or see OpenSSL's reason; `openssl storeutl -provider PROVIDER -provider default URI` shows what is there";
     UriSecretRefused = 226, Material, Files, "the PIN or passphrase of the URI is missing or wrong",
         "check agent.ssl_key_passphrase or agent.ssl_key_passphrase_path before you start again: each start is one attempt, and a few wrong ones lock a token";
     FipsForm = 227, Material, Files, "the file is in a form that FIPS does not allow",
@@ -223,6 +229,8 @@ catalogue! {
         "correct or remove the line: OpenSSL passes over it in silence";
     NoVersionLeft = 306, Settings, OpenSsl, "the policy leaves no TLS version to be used",
         "allow TLS 1.2 or TLS 1.3 in openssl.cnf and agent.ssl_min_protocol and agent.ssl_max_protocol; skytls never goes below";
+    TwoOpenSsls = 307, Machine, OpenSsl, "the process holds more than one OpenSSL",
+        "let host and library use one: link both against the system's; where two must be, keep the symbols of each apart";
 
     FipsNotFound = 310, Machine, OpenSsl, "FIPS is required, and there is no FIPS provider",
         "install your distribution's FIPS provider and name it in openssl.cnf, or set agent.ssl_fips_config to the fips.cnf or fipsmodule.cnf of one";
@@ -341,6 +349,12 @@ catalogue! {
         "see OpenSSL's reason";
     TokenRefused = 715, Settings, Listen, "a local agent did not present the token of relay.authentication",
         "set the agent's authentication (SW_AGENT_AUTHENTICATION) to the value of relay.authentication";
+    TooManyConnections = 716, Settings, Listen, "more local clients than relay.max_connections",
+        "raise relay.max_connections, and the limit of open files (ulimit -n) if it is lower; or find out who opens so many";
+    TooManyPartials = 717, Settings, Listen, "unfinished messages of local agents take all the room there is for them",
+        "find out who sends large messages slowly, or raise relay.max_partial_bytes";
+    AcceptFailed = 718, Machine, Listen, "a local client's connection cannot be accepted",
+        "see the reason; for too many open files raise their limit (ulimit -n, LimitNOFILE of systemd)";
 
     // 8xx: uplink
     QueueFull = 801, Network, Uplink, "the queue is full",
@@ -349,6 +363,26 @@ catalogue! {
         "none: records are not accepted after a stop";
     RecordsLost = 803, Loss, Uplink, "records did not arrive",
         "see the counters and the log for the reason";
+    NotDelivered = 804, Loss, Uplink, "records that were waited for did not arrive",
+        "see the log for the reason; the books count them by it";
+    SpoolFull = 805, Machine, Uplink, "the spool is full",
+        "find out why the backend does not take records, or raise spool.max_bytes";
+    SpoolFailing = 806, Machine, Uplink, "the spool cannot be written",
+        "make room on the disk; until then a crash loses what is in memory";
+    SpoolDamaged = 807, Machine, Uplink, "a file of the spool is damaged",
+        "none: what was whole is sent; after a crash or a loss of power the end of a file is often cut off";
+    NotStarted = 830, Usage, Uplink, "the agent has not been started",
+        "call skytls_agent_start first; a forked child of a process that has called it need not";
+    NullArgument = 831, Usage, Usage, "a pointer that must not be NULL is",
+        "correct the call; the header says which pointers may be NULL";
+    BadArgument = 832, Usage, Usage, "an argument has a value that it cannot have",
+        "correct the call; the header says which values there are";
+    InCallback = 833, Usage, Usage, "the function must not be called from a callback",
+        "leave a note in the callback and make the call from a thread of the host";
+    AlreadyStarted = 834, Usage, Usage, "the agent runs already",
+        "set callbacks and deadlines between skytls_agent_new and skytls_agent_start";
+    StillPending = 835, Network, Uplink, "records are still pending at the deadline",
+        "call again with more time, or find out why the backend does not take records";
 
     // 9xx: the command line and skytls itself
     Usage = 901, Usage, Usage, "the command line is wrong",

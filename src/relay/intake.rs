@@ -1,5 +1,6 @@
 //! Client streams of local agents: taken apart into records, queued, answered by the relay.
 //!
+//! The answer waits for what `relay.ack` says: memory, disk or the backend.
 //! Reading stops while the queue is full: the stream's flow-control window then fills, and the
 //! agent waits.
 
@@ -10,10 +11,11 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::{Desk, answer};
+use crate::config::RelayAck;
 use crate::error::{Code, Error};
 use crate::protocol::Method;
-use crate::protocol::frame::{FrameError, MAX_MESSAGE, Splitter};
-use crate::uplink::{Passport, Reporter};
+use crate::protocol::frame::{FrameError, Splitter};
+use crate::uplink::{Level, Passport, Reporter};
 
 /// Takes a stream of reports over.
 pub(super) async fn report(
@@ -22,8 +24,15 @@ pub(super) async fn report(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let reporter = desk.uplink.reporter(passport(desk, method, &head.headers));
-    match read(body, reporter).await {
+    let mut reporter = desk.uplink.reporter(passport(desk, method, &head.headers));
+    if desk.ack == RelayAck::Delivered {
+        reporter = reporter.tracked();
+    }
+    let outcome = match read(desk, body, &mut reporter).await {
+        Ok(()) => settle(desk, reporter).await,
+        Err(refusal) => Err(refusal),
+    };
+    match outcome {
         Ok(()) => answer::no_commands(),
         Err(Refusal::Frame(error)) => {
             log::warn!("a local agent's stream to {} was refused: {error}", method.path);
@@ -35,6 +44,7 @@ pub(super) async fn report(
             log::debug!("a local agent left its stream to {}: {why}", method.path);
             answer::status(Status::cancelled("the stream was not ended properly"))
         }
+        Err(Refusal::NoRoom) => answer::no_room(desk),
         Err(Refusal::Queue(error)) if error.code() == Code::QueueFull => {
             answer::status(Status::resource_exhausted(error.to_string()))
         }
@@ -51,17 +61,32 @@ pub(super) fn passport(desk: &Desk, method: &'static Method, headers: &HeaderMap
 enum Refusal {
     Frame(FrameError),
     Gone(Option<hyper::Error>),
+    NoRoom,
     Queue(Error),
 }
 
-async fn read(mut body: Incoming, mut reporter: Reporter) -> Result<(), Refusal> {
-    let mut splitter = Splitter::new(MAX_MESSAGE);
+/// Waits until the records have come as far as the relay promises.
+async fn settle(desk: &Desk, reporter: Reporter) -> Result<(), Refusal> {
+    let level = match desk.ack {
+        RelayAck::Queued => return Ok(()),
+        RelayAck::Spooled => Level::Durable,
+        RelayAck::Delivered => Level::Delivered,
+    };
+    reporter.finish(level).await.map_err(Refusal::Queue)
+}
+
+async fn read(desk: &Desk, mut body: Incoming, reporter: &mut Reporter) -> Result<(), Refusal> {
+    let mut splitter = Splitter::new(desk.limits.message);
+    let mut partial = desk.room.partial();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Refusal::Gone(Some(error)))?;
         let Ok(data) = frame.into_data() else { continue };
         splitter.push(data);
         while let Some(message) = splitter.next().map_err(Refusal::Frame)? {
             reporter.report(message).await.map_err(Refusal::Queue)?;
+        }
+        if !partial.hold(splitter.unfinished()) {
+            return Err(Refusal::NoRoom);
         }
     }
     // hyper ends the body of a stream that was reset without an error as if it had been closed.

@@ -56,7 +56,7 @@ pub(super) fn found(
             Purpose::Anchors => None,
             Purpose::Chain(passphrase) => passphrase,
         };
-        let objects = realm.load(source, uri, secret, key)?;
+        let objects = realm.load(source, uri, secret, key, "cert")?;
         return some(objects.certificates).ok_or_else(|| {
             Error::new(Code::UriFailed)
                 .key(key)

@@ -42,6 +42,10 @@ pub fn handshake_failure(error: ssl::Error, ssl: &SslRef, witness: &Witness, rol
             .found("the choice of a protocol that was not offered")
             .expected("h2")
             .because(error),
+        // A FIPS provider refuses to derive keys without it.
+        (_, Some(_)) if failed_in(&error, "tls1_prf") => at(Code::FipsConnection)
+            .found("TLS 1.2 without the extended master secret")
+            .because(error),
         (_, Some(reason)) => explain(reason, role, false).because(error),
         (ErrorCode::ZERO_RETURN, None) => at(Code::HandshakeClosed),
         (ErrorCode::SYSCALL, None) => match error.io_error().map(io::Error::kind) {
@@ -55,6 +59,22 @@ pub fn handshake_failure(error: ssl::Error, ssl: &SslRef, witness: &Witness, rol
         },
         _ => at(Code::HandshakeFailed).because(error),
     }
+}
+
+/// Adds what may be behind it when nothing at all came back to a first message that does not fit into
+/// one packet, as with a post-quantum key share: some devices drop what they cannot put together.
+pub(crate) fn of_large_hello(error: Error, ssl: &SslRef) -> Error {
+    /// What an Ethernet packet has room for after the heads of IPv6 and TCP with options.
+    const ONE_PACKET: u64 = 1428;
+    let (read, written) = ossl_ext::bytes_moved(ssl);
+    let silent = [Code::HandshakeTimedOut, Code::HandshakeClosed].contains(&error.code());
+    if !silent || read > 0 || written <= ONE_PACKET {
+        return error;
+    }
+    error.found(format!("no answer to a first message of {written} bytes, more than one packet")).hint(
+        "a firewall or load balancer on the way may drop a ClientHello with a post-quantum key share: \
+         if agent.ssl_groups=P-256:P-384 helps, it does, and needs an update",
+    )
 }
 
 /// Explains a TLS failure after the handshake: with TLS 1.3 the server judges the client's
@@ -75,8 +95,13 @@ const BAD_EXTENSION: i32 = 110;
 
 /// Newer OpenSSL refuses by itself a server that chooses what was not offered.
 fn is_about_alpn(error: &ssl::Error) -> bool {
+    failed_in(error, "alpn")
+}
+
+/// Whether the first error is of a function with this in its name.
+fn failed_in(error: &ssl::Error, what: &str) -> bool {
     let first = error.ssl_error().and_then(|stack| stack.errors().first());
-    first.and_then(|first| first.function()).is_some_and(|function| function.contains("alpn"))
+    first.and_then(|first| first.function()).is_some_and(|function| function.contains(what))
 }
 
 /// The reason code of the first TLS error in OpenSSL's queue.

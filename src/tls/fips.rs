@@ -199,9 +199,11 @@ fn load(installation: &Installation, text: &str) -> Result<Draft> {
         match installation.section {
             Some(_) => failed(3, found).because(error),
             // Nobody configured it, and no distribution has it built in.
-            None => {
-                Error::new(Code::FipsNotFound).key("agent.ssl_fips").found(found).because(error)
-            }
+            None => Error::new(Code::FipsNotFound)
+                .key("agent.ssl_fips")
+                .found(found)
+                .expected("an installed provider")
+                .because(error),
         }
     })?;
     draft.load("base").map_err(|error| failed(5, "base cannot be loaded").because(error))?;

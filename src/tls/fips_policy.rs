@@ -3,7 +3,7 @@
 //! A provider alone lets through what it can compute: SHA-1 signatures, RSA of 1024 bits, X25519.
 //! What the system's policy and the settings allow is narrowed here, and never widened.
 
-use openssl::ssl::{SslContextBuilder, SslVersion};
+use openssl::ssl::{SslContextBuilder, SslOptions, SslVersion};
 use ossl_ext::conf::{self, Applied, Side};
 use ossl_ext::context::Context;
 
@@ -135,8 +135,12 @@ fn suites(
     let older: Vec<&str> =
         all.iter().map(String::as_str).filter(|name| is_suite_of_1_2(name)).collect();
     let failed = |error| Error::new(Code::OpenSslFailed).because(error);
-    let least = context.min_proto_version();
-    if newer.is_empty() && (older.is_empty() || least == Some(SslVersion::TLS1_3)) {
+    let off = context.options();
+    let uses_1_3 = context.max_proto_version().is_none_or(|most| most == SslVersion::TLS1_3)
+        && !off.contains(SslOptions::NO_TLSV1_3);
+    let uses_1_2 = context.min_proto_version() != Some(SslVersion::TLS1_3)
+        && !off.contains(SslOptions::NO_TLSV1_2);
+    if !(uses_1_3 && !newer.is_empty() || uses_1_2 && !older.is_empty()) {
         return Err(Error::new(Code::FipsNothingLeft)
             .key(policy.ciphersuites.as_ref().map_or("openssl.cnf", |_| Key::Ciphersuites.name()))
             .found(system.unwrap_or_else(|| all.join(":")))

@@ -19,7 +19,7 @@ pub(super) fn load(
     realm: &Realm,
 ) -> Result<Vec<PKey<Private>>> {
     if let Source::Uri(uri) = source {
-        let keys = realm.load(source, uri, passphrase, names.key)?.keys;
+        let keys = realm.load(source, uri, passphrase, names.key, "private")?.keys;
         return if keys.is_empty() {
             let error = Error::new(Code::UriFailed).key(names.key).file(source.to_string());
             Err(error.found("no private key").expected("a URI of a private key"))

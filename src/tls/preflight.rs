@@ -7,8 +7,11 @@ use openssl::nid::Nid;
 use openssl::pkey::{HasPublic, Id, PKeyRef};
 use openssl::x509::{X509, X509Ref};
 
+use super::certificates::{self, Purpose};
 use super::contents::{Block, Contents, Shape};
 use super::name;
+use super::realm::Realm;
+use crate::config::{IdentitySource, Key, Source, TlsSettings};
 use crate::error::{Code, Error};
 
 /// Something about a file that FIPS cannot take.
@@ -40,6 +43,36 @@ const NEW_KEY: &str = "make a new key and have a certificate issued for it: open
      ec_paramgen_curve:P-256 -sha256 -keyout KEY.new -out REQUEST.new";
 const SIGN_AGAIN: &str = "have the certificate issued again, signed with SHA-256: openssl x509 -req -in REQUEST -CA CA.crt -CAkey \
      CA.key -sha256 -copy_extensions copy -out FILE.new";
+
+/// Everything that the files of the settings hold and FIPS cannot take. Other faults are left for
+/// loading to find.
+pub(super) fn inspect(settings: &TlsSettings, realm: &Realm) -> Vec<Error> {
+    let mut found = Vec::new();
+    let mut judge = |source: &Source, name: &str, purpose, role| {
+        let loaded = certificates::found(source, name, purpose, realm);
+        match loaded {
+            Ok(all) => {
+                let objections = certificates(&all, role).into_iter();
+                found.extend(objections.map(|one| one.error(name, &source.to_string())));
+            }
+            Err(error) if error.code() == Code::FipsForm => found.push(error),
+            Err(_) => {}
+        }
+    };
+    if let Some(ca) = settings.ca.as_ref().filter(|_| settings.trust.has_ca()) {
+        judge(ca, Key::TrustedCaPath.name(), Purpose::Anchors, Role::Anchor);
+    }
+    if let Some(IdentitySource { chain, key, passphrase }) = &settings.identity {
+        let passphrase = passphrase.as_ref();
+        judge(chain, Key::CertChainPath.name(), Purpose::Chain(passphrase), Role::Own);
+        let refused = super::key::load(key, passphrase, &super::identity::AGENT, realm).err();
+        let of_fips = |error: &Error| {
+            [Code::FipsForm, Code::FipsWeak, Code::FipsNotProven].contains(&error.code())
+        };
+        found.extend(refused.filter(of_fips));
+    }
+    found
+}
 
 /// The form of a file of private keys or of certificates.
 pub(super) fn form(contents: &Contents, bytes: &[u8]) -> Option<Objection> {
@@ -146,7 +179,12 @@ impl Objection {
     /// As an error about this file.
     pub(super) fn error(self, key: &str, file: &str) -> Error {
         let remedy = self.remedy.replace("FILE", file);
-        Error::new(self.code).key(key).file(file).found(self.found).hint(remedy)
+        Error::new(self.code)
+            .key(key)
+            .file(file)
+            .found(self.found)
+            .expected("what FIPS approves")
+            .hint(remedy)
     }
 }
 

@@ -75,6 +75,7 @@ pub(super) fn context(providers: &[String]) -> Result<&'static Context> {
             Error::new(Code::ProviderFailed)
                 .key("agent.ssl_provider")
                 .found(format_args!("{provider}, which cannot be loaded"))
+                .expected("an installed provider")
                 .because(error)
         })?;
     }
@@ -204,7 +205,7 @@ mod tests {
         let mut section = file.section("pkcs11").unwrap();
         section.set("more", "a $b");
         let written = text(&[("pkcs11", section.clone())]);
-        assert!(!written.contains("ssl_conf") && !written.contains("activate"), "{written}");
+        assert!(!written.contains("\nssl_conf") && !written.contains("activate"), "{written}");
         let (_folder, again) = parse(&written);
         let again = again.section("pkcs11").unwrap();
         assert_eq!(again.value("module"), section.value("module"));

@@ -4,6 +4,8 @@
 //! Every certificate, key and list goes through here, so that none is left behind in the other
 //! context. Which files and URIs there are is decided elsewhere.
 
+use std::sync::{Mutex, PoisonError};
+
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
 use openssl::ssl::{SslContext, SslContextBuilder, SslMethod};
@@ -102,28 +104,55 @@ impl Realm {
             .or_else(|_| PKey::private_key_from_pkcs8_passphrase(bytes, passphrase))
     }
 
-    /// What a URI stands for. The passphrase is also the PIN of a token; it is tried once.
+    /// What of a kind (`private`, `cert`) a URI stands for. The passphrase is also the PIN of a token; it
+    /// is tried once.
     pub(super) fn load(
         &self,
         source: &Source,
         uri: &Secret,
         secret: Option<&Secret>,
         key: &str,
+        kind: &str,
     ) -> Result<Objects> {
-        let fault = |code| Error::new(code).key(key).file(source.to_string());
+        let fault = |code| {
+            let error = Error::new(code).key(key).file(source.to_string());
+            error.expected("what the URI names, and its PIN or passphrase if it has one")
+        };
         let Some(context) = self.context else {
             return Err(fault(Code::UriFailed).found("no library context for it"));
         };
+        /// What a token has refused once: a few more wrong PINs would lock it.
+        static REFUSED: Mutex<Vec<(Secret, Secret<Vec<u8>>)>> = Mutex::new(Vec::new());
         let secret = super::passphrase_bytes(secret, "agent.ssl_key_passphrase")
             .map(|bytes| secret.map(|_| bytes))?;
+        // Looking for a key without a PIN, the provider would ask for one on the terminal by itself.
+        let uri = Secret::new(of_kind(uri.expose(), kind));
+        if is_token(uri.expose()) && kind == "private" && secret.is_none() && !has_pin(uri.expose())
+        {
+            return Err(fault(Code::UriSecretRefused).found("no PIN"));
+        }
+        let attempt = (uri.clone(), Secret::new(secret.clone().unwrap_or_default()));
+        let mut refused = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.contains(&attempt) {
+            return Err(fault(Code::UriSecretRefused)
+                .found("a PIN or passphrase that was refused before, and is not tried again")
+                .hint("correct agent.ssl_key_passphrase; start the process again if the token's PIN was set to this one"));
+        }
         store::load(context, uri.expose(), secret.as_deref()).map_err(|error| {
-            let code = if error.asked { Code::UriSecretRefused } else { Code::UriFailed };
-            let pin = uri.expose().split_once("pin-value=").map(|(_, rest)| rest);
-            let pin = pin.and_then(|rest| rest.split(['&', ';']).next()).filter(|p| !p.is_empty());
-            match pin.filter(|pin| error.errors.to_string().contains(pin)) {
-                // A provider's own words may repeat what it was given.
-                Some(_) => fault(code),
-                None => fault(code).because(error.errors),
+            let refusal = error.asked && error.failed;
+            let code = if refusal { Code::UriSecretRefused } else { Code::UriFailed };
+            if refusal && secret.is_some() {
+                refused.push(attempt);
+            }
+            // Without the data of the errors, which repeat the URI.
+            let reasons: Vec<_> =
+                error.errors.errors().iter().filter_map(|one| one.reason()).collect();
+            match reasons.is_empty() {
+                true if !refusal => fault(code).found("nothing of that kind"),
+                // The provider of tokens says no more than this.
+                true => fault(code)
+                    .found("nothing, after it was given: it is wrong, or there is no such object"),
+                false => fault(code).because(reasons.join(", ")),
             }
         })
     }
@@ -147,6 +176,30 @@ impl Realm {
     }
 }
 
+fn is_token(uri: &str) -> bool {
+    uri.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("pkcs11:"))
+}
+
+fn has_pin(uri: &str) -> bool {
+    ["pin-value=", "pin-source="].iter().any(|name| uri.contains(name))
+}
+
+/// The URI of a token narrowed to one kind of object: looking through all kinds would log in for
+/// certificates that everybody may read.
+fn of_kind(uri: &str, kind: &str) -> String {
+    if !is_token(uri) {
+        return uri.to_owned();
+    }
+    let (path, query) =
+        uri.split_once('?').map_or((uri, None), |(path, query)| (path, Some(query)));
+    if path[7..].split(';').any(|attribute| attribute.starts_with("type=")) {
+        return uri.to_owned();
+    }
+    let separator = if path.len() > 7 { ";" } else { "" };
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    format!("{path}{separator}type={kind}{query}")
+}
+
 /// Whether anything comes from a URI, for which objects must live in a private context.
 fn has_uri(settings: &TlsSettings) -> bool {
     let identity = settings.identity.as_ref();
@@ -156,4 +209,25 @@ fn has_uri(settings: &TlsSettings) -> bool {
         identity.map(|identity| &identity.key),
     ];
     sources.into_iter().flatten().any(|source| matches!(source, Source::Uri(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_uri_of_a_token_is_narrowed_to_one_kind() {
+        for (uri, narrowed) in [
+            ("pkcs11:token=a;object=b", "pkcs11:token=a;object=b;type=cert"),
+            ("pkcs11:object=b?pin-value=1", "pkcs11:object=b;type=cert?pin-value=1"),
+            ("pkcs11:", "pkcs11:type=cert"),
+            ("pkcs11:object=b;type=public", "pkcs11:object=b;type=public"),
+            ("PKCS11:object=b", "PKCS11:object=b;type=cert"),
+            ("file:/a;b", "file:/a;b"),
+            ("handle:0x81000001", "handle:0x81000001"),
+        ] {
+            assert_eq!(of_kind(uri, "cert"), narrowed);
+        }
+        assert!(has_pin("pkcs11:a?pin-source=/x") && !has_pin("pkcs11:a"));
+    }
 }

@@ -5,8 +5,9 @@
 
 use bytes::Bytes;
 
+use super::span::{Growing, LOGS, List, REFERENCES, TAGS};
 use super::wire::{nested, number, pair, text};
-use super::{Carrier, Correlation, Tracer, now};
+use super::{Carrier, Correlation, Layer, RefKind, Span, Tracer, now};
 use crate::protocol::v3;
 
 /// A segment that grows. Finish it, or it is lost.
@@ -23,87 +24,6 @@ pub struct Segment {
     limited: bool,
     /// Bytes of all references, tags and logs.
     bytes: usize,
-}
-
-/// A span of the segment that made it. One beyond the limit takes everything and keeps nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Span(u32);
-
-/// What kind of system a span is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Layer {
-    /// Nothing in particular.
-    #[default]
-    Unknown = 0,
-    /// A database.
-    Database = 1,
-    /// Calls of procedures.
-    RpcFramework = 2,
-    /// HTTP.
-    Http = 3,
-    /// A message queue.
-    Mq = 4,
-    /// A cache.
-    Cache = 5,
-    /// Functions as a service.
-    Faas = 6,
-    /// A language model.
-    GenAi = 7,
-}
-
-/// How a segment hangs together with an earlier one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum RefKind {
-    /// By a call from another process.
-    CrossProcess = 0,
-    /// By work handed to another thread.
-    CrossThread = 1,
-}
-
-#[derive(Debug, Clone)]
-struct Growing {
-    kind: v3::SpanType,
-    parent: i32,
-    start: i64,
-    /// `None` while the span is open.
-    end: Option<i64>,
-    operation: String,
-    peer: String,
-    layer: Layer,
-    component: i32,
-    error: bool,
-    skip_analysis: bool,
-    references: List,
-    tags: List,
-    logs: List,
-}
-
-/// Encoded elements of a repeated field.
-#[derive(Debug, Clone, Default)]
-struct List {
-    encoded: Vec<u8>,
-    count: usize,
-}
-
-// The fields of `SpanObject` whose elements are encoded early.
-const REFERENCES: u32 = 5;
-const TAGS: u32 = 12;
-const LOGS: u32 = 13;
-
-// === impl Span ===
-
-impl Span {
-    /// The span as a number, for those who cannot keep a `Span`.
-    pub fn index(self) -> u32 {
-        self.0
-    }
-
-    /// The span of such a number.
-    pub fn from_index(index: u32) -> Self {
-        Self(index)
-    }
 }
 
 // === impl Segment ===
@@ -408,27 +328,6 @@ impl Segment {
         }
         list.count += 1;
         self.bytes += added;
-    }
-}
-
-// === impl Growing ===
-
-impl Growing {
-    fn encode(&self, id: i64, end: i64, out: &mut Vec<u8>) {
-        number(out, 1, id);
-        number(out, 2, self.parent.into());
-        number(out, 3, self.start);
-        number(out, 4, self.end.unwrap_or(end));
-        out.extend_from_slice(&self.references.encoded);
-        text(out, 6, &self.operation);
-        text(out, 7, &self.peer);
-        number(out, 8, self.kind as i64);
-        number(out, 9, self.layer as i64);
-        number(out, 10, self.component.into());
-        number(out, 11, self.error.into());
-        out.extend_from_slice(&self.tags.encoded);
-        out.extend_from_slice(&self.logs.encoded);
-        number(out, 14, self.skip_analysis.into());
     }
 }
 

@@ -7,7 +7,7 @@ use super::Target;
 use super::backoff::{Backoff, LONG, SHORT, jittered};
 use super::failure::needs_a_human;
 use super::state::{BackendState, BackendStatus};
-use crate::error::{Chain, Error};
+use crate::error::{Chain, Code, Error};
 
 /// The backends in their order, each with what is known of its health.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ struct Trouble {
     until: Instant,
     reason: Error,
     attempts: u64,
+    /// The kinds of failure that have been logged.
+    said: Vec<Code>,
 }
 
 /// What hurry there is to find a failed backend well again.
@@ -98,9 +100,9 @@ impl Backends {
         self.ring().filter(|&at| at != busy).filter(due).collect()
     }
 
-    /// When the next rest ends.
-    pub(super) fn next_end(&self) -> Option<Instant> {
-        self.members.iter().filter_map(Member::rests_until).min()
+    /// When the next rest ends that has not ended at `now`.
+    pub(super) fn next_end(&self, now: Instant) -> Option<Instant> {
+        self.members.iter().filter_map(Member::rests_until).filter(|end| *end > now).min()
     }
 
     /// Why nothing works: a reason that may pass before one that only a human can end.
@@ -155,9 +157,9 @@ impl Backends {
         }
         let Some(member) = self.members.get_mut(at) else { return };
         let now = Instant::now();
-        let (since, attempts) = match &member.trouble {
-            Some(trouble) => (trouble.since, trouble.attempts + 1),
-            None => (now, 1),
+        let (since, attempts, mut said) = match member.trouble.take() {
+            Some(trouble) => (trouble.since, trouble.attempts + 1, trouble.said),
+            None => (now, 1, Vec::new()),
         };
         let ceiling = match hurry {
             Hurry::No => SPARE,
@@ -165,20 +167,16 @@ impl Backends {
             Hurry::Yes => SHORT,
         };
         let rest = member.backoff.rest_within(ceiling.min(longest));
-        let before = member.trouble.replace(Trouble {
-            since,
-            until: now + rest,
-            reason: error.clone(),
-            attempts,
-        });
         // Once for each kind of failure; what repeats is summarised.
-        let same = before.is_some_and(|before| before.reason.code() == error.code());
-        if !same {
+        if !said.contains(&error.code()) {
+            said.push(error.code());
             log::warn!("{}; trying again with growing pauses", Chain(&error));
-        } else if attempts >= 8 && attempts.is_power_of_two() {
+        } else if attempts.is_power_of_two() {
             let elapsed = since.elapsed();
-            log::warn!("{} (for {elapsed:.0?} now, {attempts} attempts)", Chain(&error));
+            log::warn!("after {elapsed:.1?}: {} (attempt {attempts})", Chain(&error));
         }
+        let until = now + rest;
+        member.trouble = Some(Trouble { since, until, reason: error, attempts, said });
     }
 
     /// Nothing works any more: long rests, taken while another one did the work, end soon.

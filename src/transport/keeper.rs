@@ -34,12 +34,14 @@ pub(super) struct Keeper {
     upkeep: Upkeep,
     generation: u64,
     serving: Option<Serving>,
+    /// The backend whose answer is waited for.
     attempt: Option<usize>,
-    /// Backends that rest and are being looked at.
-    probed: Vec<usize>,
+    /// The backends that are being dialled: that one, and those that have rested and are looked at
+    /// while another one does the work.
+    dialled: Vec<usize>,
     work: JoinSet<Done>,
-    /// Attempts that failed since the last connection.
-    failures: u64,
+    /// When the next steps were last thought of.
+    planned: Instant,
     phases: watch::Sender<Phase>,
     statuses: watch::Sender<Vec<BackendStatus>>,
     census: Census,
@@ -68,7 +70,6 @@ enum Outdated {
 /// A piece of work that is done.
 enum Done {
     Dialled { at: usize, generation: u64, outcome: Result<Connection> },
-    Probed { at: usize, generation: u64, outcome: Result<Connection> },
     LookedUp { remote: SocketAddr, outcome: Result<Vec<SocketAddr>> },
 }
 
@@ -99,9 +100,9 @@ impl Keeper {
             generation: super::service::FIRST_GENERATION,
             serving: None,
             attempt: None,
-            probed: Vec::new(),
+            dialled: Vec::new(),
             work: JoinSet::new(),
-            failures: 0,
+            planned: Instant::now(),
             phases,
             statuses,
             census,
@@ -139,26 +140,16 @@ impl Keeper {
     /// The next steps: what is to be tried now, and what others get to see.
     fn plan(&mut self) {
         let now = Instant::now();
+        self.planned = now;
         if self.is_wanted() && self.attempt.is_none() {
             self.attempt = self.backends.choose(now);
-            if let Some(at) = self.attempt {
-                self.dial(at, |at, generation, outcome| Done::Dialled { at, generation, outcome });
-            }
+            self.attempt.into_iter().for_each(|at| self.dial(at));
         }
         if let Some(busy) = self.serving.as_ref().and_then(|serving| serving.backend) {
-            for at in self.backends.due(busy, now) {
-                if self.attempt != Some(at) && !self.probed.contains(&at) {
-                    self.probed.push(at);
-                    self.dial(at, |at, generation, outcome| Done::Probed {
-                        at,
-                        generation,
-                        outcome,
-                    });
-                }
-            }
+            self.backends.due(busy, now).into_iter().for_each(|at| self.dial(at));
         }
         if self.serving.is_none() {
-            self.show(match (self.attempt, self.backends.reason(), self.backends.next_end()) {
+            self.show(match (self.attempt, self.backends.reason(), self.backends.next_end(now)) {
                 (None, Some(reason), Some(until)) => {
                     Phase::Resting { until, reason: reason.clone() }
                 }
@@ -176,9 +167,8 @@ impl Keeper {
 
     /// When to look again if nothing else happens.
     fn due(&self) -> Option<Instant> {
-        let now = Instant::now();
-        // What has ended already is being tried.
-        let rest = self.backends.next_end().filter(|end| *end > now);
+        // What had ended when the plan was made is being tried.
+        let rest = self.backends.next_end(self.planned);
         let serving = self.serving.as_ref();
         let expires = serving.and_then(|serving| match serving.outdated {
             Some(Outdated::Replaced(bound)) => Some(bound),
@@ -189,31 +179,30 @@ impl Keeper {
         [rest, expires, lookup].into_iter().flatten().min()
     }
 
-    fn dial(&mut self, at: usize, done: fn(usize, u64, Result<Connection>) -> Done) {
+    /// Dials a backend, unless that is under way.
+    fn dial(&mut self, at: usize) {
         let Some(target) = self.backends.target(at).cloned() else { return };
+        if self.dialled.contains(&at) {
+            return;
+        }
+        self.dialled.push(at);
         let (generation, care) = (self.generation, self.upkeep.care());
         let present = self.census.enter(generation);
         self.work.spawn(async move {
             let outcome = Connection::open(target, Dial::default(), care, present).await;
-            done(at, generation, outcome)
+            Done::Dialled { at, generation, outcome }
         });
     }
 
     fn done(&mut self, done: Done) {
         match done {
             // Made for targets that are no longer in force.
-            Done::Dialled { generation, .. } | Done::Probed { generation, .. }
-                if generation != self.generation => {}
+            Done::Dialled { generation, .. } if generation != self.generation => {}
             Done::Dialled { at, outcome, .. } => {
-                self.attempt = None;
+                self.dialled.retain(|dialled| *dialled != at);
+                self.attempt = self.attempt.filter(|attempt| *attempt != at);
                 match outcome {
-                    Ok(connection) => self.serve(at, connection),
-                    Err(error) => self.failed(at, error),
-                }
-            }
-            Done::Probed { at, outcome, .. } => {
-                self.probed.retain(|probed| *probed != at);
-                match outcome {
+                    Ok(connection) if self.is_wanted() => self.serve(at, connection),
                     // Closed again at once: it was only to be seen that it works.
                     Ok(_) => self.backends.works(at),
                     Err(error) => self.failed(at, error),
@@ -226,7 +215,7 @@ impl Keeper {
     /// A task that was cancelled is not missed. One that broke must not stop the others.
     fn undone(&mut self, error: &JoinError) {
         if error.is_panic() {
-            self.probed.clear();
+            self.dialled.clear();
             if let Some(at) = self.attempt.take() {
                 self.failed(at, Error::new(Code::Bug).found("an attempt to connect broke"));
             }
@@ -241,11 +230,7 @@ impl Keeper {
             Some(negotiated) => format!("by {negotiated}"),
             None => "in plaintext".to_owned(),
         };
-        let after = match std::mem::take(&mut self.failures) {
-            0 => String::new(),
-            count => format!(" after {count} failed attempts"),
-        };
-        log::info!("connected to {} {how}{after}", connection.target);
+        log::info!("connected to {} {how}", connection.target);
         let now = Instant::now();
         let spread = |age: Duration| age.mul_f64(0.8 + 0.4 * fastrand::f64());
         let next = Serving {
@@ -267,9 +252,6 @@ impl Keeper {
             Some(Serving { outdated: Some(Outdated::Replaced(_)), .. }) | None => Hurry::Yes,
             Some(_) => Hurry::No,
         };
-        if hurry == Hurry::Yes {
-            self.failures += 1;
-        }
         self.backends.failed(at, error, hurry);
     }
 
@@ -313,7 +295,7 @@ impl Keeper {
         // What is under way is for the old targets.
         self.work.abort_all();
         self.attempt = None;
-        self.probed.clear();
+        self.dialled.clear();
         let bound = Instant::now() + drain;
         if let Some(serving) = &mut self.serving {
             serving.backend = None;

@@ -2,15 +2,14 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::net::lookup_host;
 use tokio::time::timeout;
 use tower::Service;
 
-use super::{Dialling, Target};
+use super::{Dialling, Target, lookups};
 use crate::config::Backend;
 use crate::error::{Code, Error};
 
@@ -72,7 +71,17 @@ impl Names {
                 let found = tokio::task::spawn_blocking(move || lookup(&host)).await??;
                 Ok(found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
             }
-            _ => lookup_host((host, port)).await.map(Iterator::collect),
+            Self::System | Self::Other(_) => {
+                if let Ok(ip) = host.parse() {
+                    return Ok(vec![SocketAddr::new(ip, port)]);
+                }
+                let (host, lookup) = (host.to_owned(), lookups::Lookup::begin());
+                let look = move || {
+                    let _lookup = lookup;
+                    (host.as_str(), port).to_socket_addrs().map(Iterator::collect)
+                };
+                tokio::task::spawn_blocking(look).await?
+            }
         }
     }
 }

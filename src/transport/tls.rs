@@ -19,7 +19,9 @@ use super::stream::Io;
 use super::{Dialling, Protection, Target};
 use crate::error::{Code, Error, Result};
 use crate::tls::session::{self, Peer, Sessions};
-use crate::tls::{ALPN_H2, Generation, Realm, Role, Verifier, Witness, handshake_failure};
+use crate::tls::{
+    ALPN_H2, Generation, Realm, Role, Verifier, Witness, handshake_failure, of_large_hello,
+};
 
 /// What handshakes are made with.
 #[derive(Clone)]
@@ -124,6 +126,7 @@ pub(crate) async fn attempt(
             .peer(target)
             .found(format!("no end within {:?}", target.deadlines.handshake))),
     };
+    let outcome = outcome.map_err(|error| of_large_hello(error, stream.ssl()));
     match &outcome {
         Ok(()) => session::settle(stream.ssl()),
         Err(_) => session::forget(stream.ssl()),

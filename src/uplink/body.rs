@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::lane::{Lane, Outlook, Record, Wanted};
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Seat};
 use super::sticky;
 use crate::protocol::Sticky;
 use crate::protocol::frame;
@@ -31,6 +31,8 @@ pub(super) struct Bounds {
     age: Duration,
     /// How long to wait for a further record.
     idle: Duration,
+    /// The last record it may take.
+    last: Option<u64>,
 }
 
 /// How long records of a stream that is one unit to the backend are gathered before they are sent:
@@ -48,7 +50,6 @@ pub(super) struct Batch(Mutex<Progress>);
 #[derive(Debug)]
 struct Progress {
     records: Vec<Record>,
-    bytes: u64,
     /// When HTTP/2 last asked for more, and whether it was told to wait.
     asked: Instant,
     waiting: bool,
@@ -97,6 +98,7 @@ impl Bounds {
             bytes: (max_bytes / 4).min(8 * 1024 * 1024),
             age: Duration::from_secs(1),
             idle: Duration::from_millis(20),
+            last: None,
         };
         match sticky {
             // What belongs together has been gathered.
@@ -106,9 +108,23 @@ impl Bounds {
                 bytes: usize::MAX,
                 age: Duration::MAX,
                 idle: Duration::ZERO,
+                last: None,
             },
             _ => usual,
         }
+    }
+
+    pub(super) fn records(&self) -> usize {
+        self.records
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// No further than this record, and without waiting for more.
+    pub(super) fn up_to(self, last: u64) -> Self {
+        Self { last: Some(last), idle: Duration::ZERO, ..self }
     }
 }
 
@@ -134,7 +150,6 @@ impl Batch {
     pub(super) fn new(open: oneshot::Sender<()>) -> Self {
         Self(Mutex::new(Progress {
             records: Vec::new(),
-            bytes: 0,
             asked: Instant::now(),
             waiting: false,
             ended: false,
@@ -143,20 +158,19 @@ impl Batch {
         }))
     }
 
-    /// The records taken, the sum of their lengths, and whether the body had ended properly. It
-    /// takes no more from now on: HTTP/2 may go on asking it for a while after an early answer,
+    /// The records taken, and whether the body had ended properly. It takes no more from now on: HTTP/2 may go on asking it for a while after an early answer,
     /// and nobody would account for those.
-    pub(super) fn close(&self, lane: &Lane) -> (Vec<Record>, u64, bool) {
+    pub(super) fn close(&self, lane: &Lane) -> (Vec<Record>, bool) {
         let mut progress = self.progress();
         progress.closed = true;
         let records = std::mem::take(&mut progress.records);
-        let (bytes, ended) = (std::mem::take(&mut progress.bytes), progress.ended);
+        let ended = progress.ended;
         let open = progress.open.take();
         drop(progress);
         // The body may be waiting at the lane, whose one place for a waiter the sender needs.
         lane.nudge();
         drop(open);
-        (records, bytes, ended)
+        (records, ended)
     }
 
     /// Whether the backend has made no progress for longer than `limit`: neither taken what is
@@ -204,16 +218,19 @@ impl ReportBody {
             return;
         }
         let lane = self.lane.clone();
-        lane.take(|record| {
+        let before = progress.records.len();
+        let last = self.bounds.last;
+        lane.take(last, |record| {
             self.idle_since = None;
             self.lay_out(&record, progress.records.is_empty());
+            let record_id = record.id;
             let length = record.message.data.len();
-            progress.bytes += length as u64;
             self.carried += length;
             progress.records.push(record);
             let enough = progress.records.len() >= self.bounds.records
                 || self.carried >= self.bounds.bytes
-                || self.begun.elapsed() >= self.bounds.age;
+                || self.begun.elapsed() >= self.bounds.age
+                || last.is_some_and(|last| record_id >= last);
             if enough {
                 self.over = true;
             }
@@ -223,6 +240,11 @@ impl ReportBody {
                 Wanted::More
             }
         });
+        let taken = (progress.records.len() - before) as u64;
+        if taken > 0 {
+            let kind = self.lane.passport().method.kind;
+            self.ledger.shift(kind, taken, Seat::Queued, Seat::Sent);
+        }
     }
 
     fn lay_out(&mut self, record: &Record, first: bool) {

@@ -8,7 +8,8 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use super::envelope::Passport;
-use super::ledger::{DropReason, Ledger};
+use super::spool::Place;
+use super::ticket::Ticket;
 use crate::protocol::frame::Message;
 
 /// A record in its lane.
@@ -19,6 +20,12 @@ pub(super) struct Record {
     pub(super) message: Message,
     /// What goes in front of the message if it becomes the first of a stream.
     pub(super) prefix: Bytes,
+    /// Where the spool has it.
+    pub(super) place: Option<Place>,
+    /// When it was accepted, in milliseconds since 1970.
+    pub(super) time: u64,
+    /// Who waits until the backend has it.
+    pub(super) ticket: Option<Arc<Ticket>>,
 }
 
 /// What makes two streams alike enough to share a lane.
@@ -109,18 +116,52 @@ impl Lane {
         records.into_iter().for_each(|record| self.push(record));
     }
 
-    /// Gives the oldest record up; `false` if there is none.
-    pub(super) fn drop_oldest(&self, ledger: &Ledger) -> bool {
-        let Some(record) = self.state().pop() else { return false };
-        let length = record.message.data.len() as u64;
-        ledger.give_up(self.passport.method.kind, 1, length, DropReason::Displaced);
-        true
+    /// Takes the oldest record out.
+    pub(super) fn take_oldest(&self) -> Option<Record> {
+        self.state().pop()
     }
 
-    /// Hands records to `take` until it wants no more or there are no more.
-    pub(super) fn take(&self, mut take: impl FnMut(Record) -> Wanted) {
+    /// Takes out what was accepted before `cutoff`, as far as it is in front.
+    pub(super) fn take_older(&self, cutoff: u64) -> Vec<Record> {
         let mut state = self.state();
-        while let Some(record) = state.pop() {
+        let mut older = Vec::new();
+        while state.queue.front().is_some_and(|record| record.time < cutoff) {
+            older.extend(state.pop());
+        }
+        older
+    }
+
+    /// The places in the spool of the records in front, and the id of the last of them.
+    pub(super) fn front(&self, records: usize, bytes: usize) -> (Vec<Place>, Option<u64>) {
+        let state = self.state();
+        let (mut places, mut last, mut sum) = (Vec::new(), None, 0);
+        for record in state.queue.iter().take(records) {
+            if sum >= bytes {
+                break;
+            }
+            sum += record.message.data.len();
+            places.extend(record.place);
+            last = Some(record.id);
+        }
+        (places, last)
+    }
+
+    /// Records up to this id are not the spool's any more.
+    pub(super) fn withdraw(&self, last: u64) {
+        for record in &mut self.state().queue {
+            if record.id <= last {
+                record.place = None;
+            }
+        }
+    }
+
+    /// Hands records, up to an id if there is one, to `take` until it wants no more or there are no
+    /// more.
+    pub(super) fn take(&self, last: Option<u64>, mut take: impl FnMut(Record) -> Wanted) {
+        let mut state = self.state();
+        let within = |record: &Record| last.is_none_or(|last| record.id <= last);
+        while state.queue.front().is_some_and(within) {
+            let Some(record) = state.pop() else { return };
             if take(record) == Wanted::Enough {
                 return;
             }
@@ -160,6 +201,10 @@ impl Lane {
             Poll::Pending
         })
         .await;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.state().queue.is_empty()
     }
 
     /// Whether nobody uses the lane and nothing waits in it.

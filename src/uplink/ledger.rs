@@ -1,84 +1,32 @@
 //! The books: what was accepted, what became of it, and how much room is left.
 //!
 //! One lock holds all of it, so that a snapshot always balances and room is never given away twice.
+//! What is pending is counted by where it is, at each move from one place to the next: it is not
+//! what is missing between the other figures, and so can be held against them.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::sync::Notify;
 
+use super::account::{Account, DropReason, Snapshot};
+use super::lane::Record;
 use crate::error::{Code, Error, Result};
 use crate::protocol::Kind;
-
-/// The account of one kind of records.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Account {
-    /// Records taken over.
-    pub accepted: u64,
-    /// Records found in a spool at the start.
-    pub recovered: u64,
-    /// Records the backend has confirmed.
-    pub acknowledged: u64,
-    /// Records given up, by reason.
-    pub dropped: Dropped,
-    /// Records taken over and neither confirmed nor given up.
-    pub pending: u64,
-    /// Bytes of those.
-    pub pending_bytes: u64,
-    /// Records that were never accepted because there was no room.
-    pub refused: u64,
-    /// Records sent again although the backend may have had them.
-    pub possibly_duplicated: u64,
-}
-
-/// Records given up, by reason.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Dropped {
-    /// Made room for newer ones.
-    pub displaced: u64,
-    /// Metrics that may have arrived: sending them again could count them twice.
-    pub not_resent: u64,
-    /// Refused by the backend in a way that no repetition changes.
-    pub rejected: u64,
-    /// Still there at the end of the time allowed for a drain.
-    pub shutdown: u64,
-}
-
-/// Why a record was given up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DropReason {
-    /// Made room for a newer one.
-    Displaced,
-    /// May have arrived, and must not be counted twice.
-    NotResent,
-    /// Refused for good.
-    Rejected,
-    /// Left over at a shutdown.
-    Shutdown,
-}
-
-/// The books of all kinds, taken at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Snapshot {
-    /// The sum over all kinds.
-    pub total: Account,
-    /// By kind; kinds without a movement are left out.
-    pub by_kind: std::collections::BTreeMap<&'static str, Account>,
-}
 
 /// The books, and the room they give away.
 #[derive(Debug)]
 pub(super) struct Ledger {
     books: Mutex<Books>,
     moved: Notify,
+    /// Who waits for room, in the order of arrival: a large record keeps its place before small
+    /// ones that came later.
+    lines: [tokio::sync::Mutex<()>; Kind::ALL.len()],
     /// How many are waiting for room.
     waiting: AtomicUsize,
+    /// The spool has records, and no room to read them.
+    stalled: AtomicBool,
     max_bytes: u64,
     max_records: u64,
 }
@@ -86,18 +34,56 @@ pub(super) struct Ledger {
 #[derive(Debug, Default)]
 struct Books {
     accounts: [Account; Kind::ALL.len()],
+    /// Of records in memory.
     bytes: u64,
+    /// Of lanes, by kind.
+    lanes: [u64; Kind::ALL.len()],
+    /// Room that is kept free for a record which found too little of it.
+    claim: Option<(Kind, u64)>,
     next: u64,
     closed: bool,
 }
 
+/// Where a pending record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seat {
+    /// In memory, waiting.
+    Queued,
+    /// Handed to HTTP/2.
+    Sent,
+    /// In the spool, and nowhere else.
+    Spooled,
+}
+
+/// How much is moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Amount {
+    pub(super) records: u64,
+    /// The sum of their lengths.
+    pub(super) bytes: u64,
+}
+
+/// What became of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Acknowledged,
+    Dropped(DropReason),
+}
+
 /// What a queued record costs beside its own bytes.
-const OVERHEAD: u64 = 96;
+pub(super) const OVERHEAD: u64 = 96;
+
+/// What a lane costs, with the task that empties it.
+const LANE: u64 = 2048;
 
 /// How much more of the free room one kind may hold than is left free for the others: a kind alone
 /// gets four fifths of the memory, two busy ones four ninths each. (Dynamic thresholds, as switches
 /// share their buffers: Choudhury and Hahne, 1998.)
-const SHARE: u64 = 4;
+pub(super) const SHARE: u64 = 4;
+
+/// What a kind may still hold while room is kept free for a large record of another: one part of so
+/// many.
+const TRICKLE: u64 = 32;
 
 // === impl Ledger ===
 
@@ -106,7 +92,9 @@ impl Ledger {
         Self {
             books: Mutex::default(),
             moved: Notify::new(),
+            lines: Default::default(),
             waiting: AtomicUsize::new(0),
+            stalled: AtomicBool::new(false),
             max_bytes: max_bytes as u64,
             max_records: max_records as u64,
         }
@@ -119,29 +107,54 @@ impl Ledger {
         if books.closed {
             return Err(Error::new(Code::Stopped));
         }
-        let total = books.bytes;
-        let account = &mut books.accounts[kind.index()];
-        let fits = total + cost <= self.max_bytes
-            && account.pending_bytes + cost <= SHARE * (self.max_bytes - total)
-            && account.pending < self.max_records;
-        // A record larger than all the room still has to get through.
-        if !fits && total > 0 && (account.pending > 0 || total + cost > self.max_bytes) {
+        if !self.has_room(&books, kind, cost) {
             return Ok(None);
         }
+        let account = &mut books.accounts[kind.index()];
         account.accepted += 1;
-        account.pending += 1;
+        account.queued += 1;
         account.pending_bytes += cost;
         books.bytes += cost;
         books.next += 1;
         Ok(Some(books.next))
     }
 
+    fn has_room(&self, books: &Books, kind: Kind, cost: u64) -> bool {
+        let account = &books.accounts[kind.index()];
+        let total = books.bytes + books.lanes.iter().sum::<u64>();
+        let own = account.pending_bytes + books.lanes[kind.index()];
+        if account.in_memory() >= self.max_records {
+            return false;
+        }
+        if let Some((_, claim)) = books.claim.filter(|(other, _)| *other != kind) {
+            let modest = own + cost <= self.max_bytes / TRICKLE && claim <= self.max_bytes / 2;
+            if total + cost + claim > self.max_bytes && !modest {
+                return false;
+            }
+        }
+        // A record larger than all the room still has to get through.
+        if books.bytes == 0 {
+            return true;
+        }
+        let fair = own + cost <= SHARE * self.max_bytes.saturating_sub(total);
+        total + cost <= self.max_bytes && (fair || account.in_memory() == 0)
+    }
+
     /// Accepts a record as soon as there is room.
     pub(super) async fn admit(&self, kind: Kind, len: usize) -> Result<u64> {
-        if let Some(id) = self.try_admit(kind, len)? {
+        let line = &self.lines[kind.index()];
+        let first = line.try_lock().ok();
+        if first.is_some()
+            && let Some(id) = self.try_admit(kind, len)?
+        {
             return Ok(id);
         }
         let _waiting = Waiting::new(&self.waiting);
+        let _turn = match first {
+            Some(turn) => turn,
+            None => line.lock().await,
+        };
+        let mut claim = Claim { ledger: self, kind, cost: len as u64 + OVERHEAD, made: false };
         loop {
             let moved = self.moved.notified();
             tokio::pin!(moved);
@@ -150,22 +163,49 @@ impl Ledger {
             if let Some(id) = self.try_admit(kind, len)? {
                 return Ok(id);
             }
+            claim.make();
             moved.await;
         }
     }
 
     /// Whether somebody waits for room.
     pub(super) fn is_pressed(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
+        self.waiting.load(Ordering::Relaxed) > 0 || self.stalled.load(Ordering::Relaxed)
+    }
+
+    /// The spool waits for room too, or no longer.
+    pub(super) fn set_stalled(&self, stalled: bool) {
+        self.stalled.store(stalled, Ordering::Relaxed);
+    }
+
+    /// How full the memory is.
+    pub(super) fn load_of(&self, kind: Kind) -> Load {
+        let books = self.books();
+        let account = &books.accounts[kind.index()];
+        let taken = books.bytes + books.lanes.iter().sum::<u64>();
+        Load {
+            free: self.max_bytes.saturating_sub(taken),
+            own_bytes: account.pending_bytes,
+            own_records: account.in_memory(),
+        }
+    }
+
+    /// A lane of this kind has been made.
+    pub(super) fn charge_lane(&self, kind: Kind) {
+        self.books().lanes[kind.index()] += LANE;
+    }
+
+    /// A lane of this kind is gone.
+    pub(super) fn discharge_lane(&self, kind: Kind) {
+        let mut books = self.books();
+        let lanes = &mut books.lanes[kind.index()];
+        *lanes = lanes.saturating_sub(LANE);
+        drop(books);
+        self.moved.notify_waiters();
     }
 
     pub(super) fn refuse(&self, kind: Kind) {
         self.books().accounts[kind.index()].refused += 1;
-    }
-
-    /// The backend has confirmed records; `bytes` is the sum of their lengths.
-    pub(super) fn acknowledge(&self, kind: Kind, records: u64, bytes: u64) {
-        self.settle(kind, records, bytes, |account| account.acknowledged += records);
     }
 
     /// How many records of a kind the backend has confirmed.
@@ -173,9 +213,84 @@ impl Ledger {
         self.books().accounts[kind.index()].acknowledged
     }
 
-    /// Records are given up.
-    pub(super) fn give_up(&self, kind: Kind, records: u64, bytes: u64, reason: DropReason) {
-        self.settle(kind, records, bytes, |account| account.dropped.add(reason, records));
+    /// Records have been found in a spool.
+    pub(super) fn recover(&self, kind: Kind, records: u64) {
+        let mut books = self.books();
+        let account = &mut books.accounts[kind.index()];
+        account.recovered += records;
+        account.spooled += records;
+        account.durable += records;
+    }
+
+    /// Records go from one place in memory to another.
+    pub(super) fn shift(&self, kind: Kind, records: u64, from: Seat, to: Seat) {
+        self.change(kind, |account| {
+            account.take(from, records);
+            account.put(to, records);
+        });
+    }
+
+    /// Queued records are in the spool now as well.
+    pub(super) fn stored(&self, kind: Kind, records: u64) {
+        self.change(kind, |account| account.durable += records);
+    }
+
+    /// Records in memory are no longer in the spool as well.
+    pub(super) fn unstored(&self, kind: Kind, records: u64) {
+        self.change(kind, |account| account.durable = account.durable.saturating_sub(records));
+    }
+
+    /// Queued records leave the memory: the spool has them.
+    pub(super) fn release(&self, kind: Kind, amount: Amount) {
+        let cost = amount.cost();
+        let mut books = self.books();
+        if books.closed {
+            return;
+        }
+        let account = &mut books.accounts[kind.index()];
+        account.take(Seat::Queued, amount.records);
+        account.put(Seat::Spooled, amount.records);
+        account.pending_bytes = account.pending_bytes.saturating_sub(cost);
+        books.bytes = books.bytes.saturating_sub(cost);
+        drop(books);
+        self.moved.notify_waiters();
+    }
+
+    /// Records come back from the spool; gives the first of as many new ids.
+    pub(super) fn load(&self, kind: Kind, amount: Amount) -> u64 {
+        let cost = amount.cost();
+        let mut books = self.books();
+        let first = books.next + 1;
+        books.next += amount.records;
+        if books.closed {
+            return first;
+        }
+        let account = &mut books.accounts[kind.index()];
+        account.take(Seat::Spooled, amount.records);
+        account.put(Seat::Queued, amount.records);
+        account.pending_bytes += cost;
+        books.bytes += cost;
+        first
+    }
+
+    /// Enters what became of records.
+    pub(super) fn settle(&self, kind: Kind, amount: Amount, seat: Seat, fate: Fate) {
+        let cost = if seat == Seat::Spooled { 0 } else { amount.cost() };
+        let mut books = self.books();
+        if books.closed {
+            // Already counted as left over: an answer that comes now changes nothing.
+            return;
+        }
+        let account = &mut books.accounts[kind.index()];
+        account.take(seat, amount.records);
+        account.pending_bytes = account.pending_bytes.saturating_sub(cost);
+        match fate {
+            Fate::Acknowledged => account.acknowledged += amount.records,
+            Fate::Dropped(reason) => account.dropped.add(reason, amount.records),
+        }
+        books.bytes = books.bytes.saturating_sub(cost);
+        drop(books);
+        self.moved.notify_waiters();
     }
 
     /// Records go back to the queue although the backend may have them.
@@ -183,21 +298,25 @@ impl Ledger {
         self.books().accounts[kind.index()].possibly_duplicated += records;
     }
 
-    /// Closes the books: nothing is accepted any more, and what is pending counts as dropped.
+    /// Closes the books: nothing is accepted any more. What is pending counts as dropped, unless
+    /// it is in a spool: there it stays pending. Says how many are lost.
     pub(super) fn abandon(&self) -> u64 {
         let mut books = self.books();
         books.closed = true;
-        let mut left = 0;
+        let mut lost = 0;
         for account in &mut books.accounts {
-            left += account.pending;
-            account.dropped.shutdown += account.pending;
-            account.pending = 0;
+            let left = account.left();
+            let durable = account.durable.min(left);
+            lost += left - durable;
+            account.dropped.shutdown += left - durable;
+            (account.queued, account.sent, account.spooled) = (0, 0, durable);
+            account.durable = durable;
             account.pending_bytes = 0;
         }
         books.bytes = 0;
         drop(books);
         self.moved.notify_waiters();
-        left
+        lost
     }
 
     /// Waits until nothing is pending, at most for `limit`; says what is left.
@@ -223,7 +342,10 @@ impl Ledger {
         let accounts = self.books().accounts;
         let mut total = Account::default();
         let mut by_kind = std::collections::BTreeMap::new();
-        for (kind, account) in Kind::ALL.iter().zip(accounts) {
+        for (kind, mut account) in Kind::ALL.iter().zip(accounts) {
+            account.pending = account.left();
+            // The spool learns a moment later than the books that a record is done.
+            account.durable = account.durable.min(account.pending);
             total.add(&account);
             if account != Account::default() {
                 by_kind.insert(kind.name(), account);
@@ -232,24 +354,21 @@ impl Ledger {
         Snapshot { total, by_kind }
     }
 
-    fn pending(&self) -> u64 {
-        self.books().accounts.iter().map(|account| account.pending).sum()
+    /// How many records are nowhere but in memory.
+    pub(super) fn volatile(&self) -> u64 {
+        let volatile = |account: &Account| account.left().saturating_sub(account.durable);
+        self.books().accounts.iter().map(volatile).sum()
     }
 
-    fn settle(&self, kind: Kind, records: u64, bytes: u64, book: impl FnOnce(&mut Account)) {
-        let cost = bytes + records * OVERHEAD;
+    fn pending(&self) -> u64 {
+        self.books().accounts.iter().map(Account::left).sum()
+    }
+
+    fn change(&self, kind: Kind, change: impl FnOnce(&mut Account)) {
         let mut books = self.books();
-        if books.closed {
-            // Already counted as left over: an answer that comes now changes nothing.
-            return;
+        if !books.closed {
+            change(&mut books.accounts[kind.index()]);
         }
-        let account = &mut books.accounts[kind.index()];
-        account.pending -= records;
-        account.pending_bytes -= cost;
-        book(account);
-        books.bytes -= cost;
-        drop(books);
-        self.moved.notify_waiters();
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -257,8 +376,25 @@ impl Ledger {
     }
 }
 
+/// How full the memory is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Load {
+    /// Bytes that nobody takes.
+    pub(super) free: u64,
+    pub(super) own_bytes: u64,
+    pub(super) own_records: u64,
+}
+
 /// Counts somebody as waiting for as long as it lives.
 struct Waiting<'a>(&'a AtomicUsize);
+
+/// Keeps room free for the first in line of its kind, once its own kind takes none of it.
+struct Claim<'a> {
+    ledger: &'a Ledger,
+    kind: Kind,
+    cost: u64,
+    made: bool,
+}
 
 impl<'a> Waiting<'a> {
     fn new(count: &'a AtomicUsize) -> Self {
@@ -273,94 +409,69 @@ impl Drop for Waiting<'_> {
     }
 }
 
-// === impl Account ===
-
-impl Account {
-    fn add(&mut self, other: &Self) {
-        self.accepted += other.accepted;
-        self.recovered += other.recovered;
-        self.acknowledged += other.acknowledged;
-        self.dropped.displaced += other.dropped.displaced;
-        self.dropped.not_resent += other.dropped.not_resent;
-        self.dropped.rejected += other.dropped.rejected;
-        self.dropped.shutdown += other.dropped.shutdown;
-        self.pending += other.pending;
-        self.pending_bytes += other.pending_bytes;
-        self.refused += other.refused;
-        self.possibly_duplicated += other.possibly_duplicated;
+impl Claim<'_> {
+    fn make(&mut self) {
+        let mut books = self.ledger.books();
+        let own = books.accounts[self.kind.index()].in_memory();
+        if !self.made && own == 0 && books.claim.is_none() {
+            books.claim = Some((self.kind, self.cost));
+            self.made = true;
+        }
     }
 }
 
-// === impl Dropped ===
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if self.made {
+            self.ledger.books().claim = None;
+            self.ledger.moved.notify_waiters();
+        }
+    }
+}
 
-impl Dropped {
-    /// The sum over all reasons.
-    pub fn total(&self) -> u64 {
-        self.displaced + self.not_resent + self.rejected + self.shutdown
+// === impl Amount ===
+
+impl Amount {
+    pub(super) fn of<'a>(records: impl IntoIterator<Item = &'a Record>) -> Self {
+        records.into_iter().fold(Self::default(), |sum, record| Self {
+            records: sum.records + 1,
+            bytes: sum.bytes + record.message.data.len() as u64,
+        })
     }
 
-    fn add(&mut self, reason: DropReason, records: u64) {
-        match reason {
-            DropReason::Displaced => self.displaced += records,
-            DropReason::NotResent => self.not_resent += records,
-            DropReason::Rejected => self.rejected += records,
-            DropReason::Shutdown => self.shutdown += records,
+    fn cost(self) -> u64 {
+        self.bytes + self.records * OVERHEAD
+    }
+}
+
+// === impl Account ===
+
+impl Account {
+    fn in_memory(&self) -> u64 {
+        self.queued + self.sent
+    }
+
+    fn left(&self) -> u64 {
+        self.queued + self.sent + self.spooled
+    }
+
+    fn seat(&mut self, seat: Seat) -> &mut u64 {
+        match seat {
+            Seat::Queued => &mut self.queued,
+            Seat::Sent => &mut self.sent,
+            Seat::Spooled => &mut self.spooled,
         }
+    }
+
+    fn take(&mut self, seat: Seat, records: u64) {
+        let count = self.seat(seat);
+        *count = count.saturating_sub(records);
+    }
+
+    fn put(&mut self, seat: Seat, records: u64) {
+        *self.seat(seat) += records;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn balances(ledger: &Ledger) {
-        let total = ledger.snapshot().total;
-        assert_eq!(
-            total.accepted + total.recovered,
-            total.acknowledged + total.dropped.total() + total.pending
-        );
-    }
-
-    #[test]
-    fn one_kind_leaves_room_for_the_others() {
-        let ledger = Ledger::new(100_000, usize::MAX);
-        let mut logs = 0;
-        while ledger.try_admit(Kind::Log, 904).unwrap().is_some() {
-            logs += 1;
-        }
-        assert_eq!(logs, 80);
-        let mut traces = 0;
-        while ledger.try_admit(Kind::Trace, 904).unwrap().is_some() {
-            traces += 1;
-        }
-        assert!((15..=20).contains(&traces), "{traces}");
-        balances(&ledger);
-    }
-
-    #[test]
-    fn a_record_larger_than_the_room_is_taken_when_there_is_nothing_else() {
-        let ledger = Ledger::new(1000, usize::MAX);
-        assert!(ledger.try_admit(Kind::Trace, 5000).unwrap().is_some());
-        assert!(ledger.try_admit(Kind::Trace, 1).unwrap().is_none());
-        assert!(ledger.try_admit(Kind::Log, 1).unwrap().is_none());
-        ledger.acknowledge(Kind::Trace, 1, 5000);
-        assert!(ledger.try_admit(Kind::Log, 5000).unwrap().is_some());
-        balances(&ledger);
-    }
-
-    #[test]
-    fn what_is_left_at_the_end_is_dropped_once() {
-        let ledger = Ledger::new(1_000_000, usize::MAX);
-        for _ in 0..10 {
-            ledger.try_admit(Kind::Trace, 10).unwrap();
-        }
-        ledger.acknowledge(Kind::Trace, 3, 30);
-        ledger.give_up(Kind::Trace, 2, 20, DropReason::Rejected);
-        assert_eq!(ledger.abandon(), 5);
-        ledger.acknowledge(Kind::Trace, 5, 50);
-        let total = ledger.snapshot().total;
-        assert_eq!((total.acknowledged, total.dropped.rejected, total.dropped.shutdown), (3, 2, 5));
-        assert_eq!(ledger.try_admit(Kind::Trace, 1).unwrap_err().code(), Code::Stopped);
-        balances(&ledger);
-    }
-}
+mod tests;

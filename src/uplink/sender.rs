@@ -15,11 +15,12 @@ use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::{Code as Status, metadata::GRPC_CONTENT_TYPE};
 
+use super::account::DropReason;
 use super::body::{Batch, Bounds, Gathering, ReportBody};
 use super::lane::{Lane, Outlook, Record};
-use super::ledger::DropReason;
-use super::{Uplink, envelope::Passport};
-use crate::error::{Chain, Code, Error};
+use super::ledger::{Fate, Seat};
+use super::{Uplink, envelope::Passport, spool};
+use crate::error::{Chain, Code, Error, Result};
 use crate::protocol::Shape;
 use crate::transport::Reach;
 use crate::transport::backoff::{self, Backoff};
@@ -28,15 +29,18 @@ use crate::transport::backoff::{self, Backoff};
 const FLIGHTS: usize = 4;
 /// Records of one stream: few enough that a failure repeats little.
 const RECORDS: usize = 10_000;
+/// Records of one stream while the backend says that it has too much to do.
+const LEAST_WHEN_BUSY: usize = 50;
 /// How often in a row the backend may break over the same records before one is held to be the cause.
 const STRIKES: u32 = 3;
 /// How often a stream that is being gathered looks at the clock and at the room that is left.
 const GATHERING_CHECK: Duration = Duration::from_millis(100);
+/// How often it is seen, while the link is down, whether a record has become too old.
+const EXPIRY_CHECK: Duration = Duration::from_millis(200);
 
 /// One stream that has come back.
 struct Landing {
     records: Vec<Record>,
-    bytes: u64,
     verdict: Verdict,
 }
 
@@ -45,8 +49,12 @@ enum Verdict {
     Acknowledged,
     /// Try again later. `Reach` says whether it may have arrived.
     Retry(Error, Reach),
+    /// As `Retry`, and the backend has too much to do.
+    Busy(Error),
     /// No repetition will change it.
     Rejected(Error),
+    /// Nothing of this method is ever taken.
+    Unwanted(Error),
     /// The backend broke over it: the fault may pass, or be in a record.
     Suspect(Error),
 }
@@ -60,6 +68,7 @@ struct Sender {
     rest: Option<Duration>,
     /// How many records the next stream takes; halved to find the one that is refused.
     appetite: usize,
+    flights_allowed: usize,
     complaint: Option<Code>,
     /// How often the backend has broken since it was last well.
     strikes: u32,
@@ -76,6 +85,7 @@ pub(super) async fn run(uplink: Uplink, lane: Arc<Lane>) {
         backoff: Backoff::default(),
         rest: None,
         appetite: RECORDS,
+        flights_allowed: FLIGHTS,
         complaint: None,
         strikes: 0,
         doubt: None,
@@ -91,7 +101,7 @@ impl Sender {
             while let Some(landed) = self.flights.try_join_next() {
                 self.settle(landed.ok());
             }
-            if self.flights.len() >= FLIGHTS {
+            if self.flights.len() >= self.flights_allowed {
                 self.await_landing().await;
                 continue;
             }
@@ -115,12 +125,49 @@ impl Sender {
                 }
                 Outlook::Over => self.await_landing().await,
                 // An error: the transport has been stopped, and the books with it.
-                Outlook::Records => match self.uplink.0.transport.ready().await {
-                    Ok(_) => self.take_off().await,
+                Outlook::Records => match self.ready().await {
+                    Ok(()) if self.lane.is_empty() => {}
+                    Ok(()) => self.take_off().await,
                     Err(_) => return,
                 },
             }
         }
+    }
+
+    /// Waits for the link; what gets too old meanwhile is given up.
+    async fn ready(&self) -> Result<()> {
+        let age = self.uplink.max_age();
+        loop {
+            self.expire(age);
+            tokio::select! {
+                ready = self.uplink.0.transport.ready() => return ready.map(|_| ()),
+                () = tokio::time::sleep(EXPIRY_CHECK), if age.is_some() => {}
+            }
+        }
+    }
+
+    fn expire(&self, age: Option<Duration>) {
+        let Some(age) = age.and_then(|age| u64::try_from(age.as_millis()).ok()) else { return };
+        let expired = self.lane.take_older(spool::now().saturating_sub(age));
+        let kind = self.lane.passport().method.kind;
+        self.uplink.settle(kind, &expired, Seat::Queued, Fate::Dropped(DropReason::Expired));
+    }
+
+    /// What must not be sent twice is taken out of the spool before it is sent: after a crash
+    /// nobody could say whether it was. Gives the bounds that keep to such records.
+    async fn withdraw(&self, bounds: Bounds) -> Bounds {
+        let method = self.lane.passport().method;
+        let Some(spool) = self.uplink.0.spool.as_ref().filter(|_| !method.resend) else {
+            return bounds;
+        };
+        let (places, Some(last)) = self.lane.front(bounds.records(), bounds.bytes()) else {
+            return bounds;
+        };
+        if !places.is_empty() {
+            spool.taken(method.kind, places).await;
+            self.lane.withdraw(last);
+        }
+        bounds.up_to(last)
     }
 
     /// Opens a stream and waits until its body has ended.
@@ -131,6 +178,7 @@ impl Sender {
         // A call that is no stream takes one.
         let records = if passport.method.shape == Shape::Unary { 1 } else { self.appetite };
         let bounds = Bounds::of(passport.method.sticky, records, settings.max_bytes);
+        let bounds = self.withdraw(bounds).await;
         let (open, mut end) = oneshot::channel();
         let lane = self.lane.clone();
         let batch = Arc::new(Batch::new(open));
@@ -154,7 +202,7 @@ impl Sender {
                 }
             };
             drop(permit);
-            let (records, bytes, ended) = batch.close(&lane);
+            let (records, ended) = batch.close(&lane);
             let verdict = match verdict {
                 // It does not speak for what was still on its way.
                 Verdict::Acknowledged if !ended => {
@@ -163,7 +211,7 @@ impl Sender {
                 }
                 verdict => verdict,
             };
-            Landing { records, bytes, verdict }
+            Landing { records, verdict }
         });
         loop {
             tokio::select! {
@@ -184,14 +232,15 @@ impl Sender {
     /// Enters into the books what became of a stream. `None`: its task was cancelled with the
     /// runtime, which is the end of the books too.
     fn settle(&mut self, landing: Option<Landing>) {
-        let Some(Landing { records, bytes, verdict }) = landing else { return };
+        let Some(Landing { records, verdict }) = landing else { return };
         let method = self.lane.passport().method;
         let ledger = self.uplink.0.ledger.clone();
         let count = records.len() as u64;
         match self.judge(verdict, records.len()) {
             Verdict::Acknowledged => {
-                ledger.acknowledge(method.kind, count, bytes);
+                self.uplink.settle(method.kind, &records, Seat::Sent, Fate::Acknowledged);
                 self.backoff.reset();
+                self.flights_allowed = FLIGHTS;
                 self.appetite = self.appetite.saturating_mul(2).min(RECORDS);
                 if self.appetite == RECORDS {
                     self.trust();
@@ -204,40 +253,59 @@ impl Sender {
                 // One of them is at fault: half as many next time finds it.
                 self.appetite = records.len() / 2;
                 self.complain(&error, "looking for the record at fault");
-                self.lane.put_back(records);
+                self.put_back(records);
             }
             Verdict::Suspect(error) => {
                 // Others may show whether it is the record or the backend.
                 self.complain(&error, "a record the backend breaks over waits behind the others");
+                ledger.shift(method.kind, count, Seat::Sent, Seat::Queued);
                 self.lane.defer(records);
             }
-            Verdict::Rejected(error) => {
+            Verdict::Rejected(error) | Verdict::Unwanted(error) => {
                 self.trust();
                 if count > 0 {
                     self.complain(&error, &format!("{count} records dropped"));
-                    ledger.give_up(method.kind, count, bytes, DropReason::Rejected);
+                    self.give_up(&records, DropReason::Rejected);
                 }
             }
-            Verdict::Retry(error, reach) => {
-                self.rest = Some(self.backoff.rest_within(longest_rest(&error)));
-                if count == 0 {
-                    return;
-                }
-                if reach == Reach::Unknown && !method.resend {
-                    self.complain(
-                        &error,
-                        &format!("{count} records dropped, as they may have arrived"),
-                    );
-                    ledger.give_up(method.kind, count, bytes, DropReason::NotResent);
-                    return;
-                }
-                if reach == Reach::Unknown {
-                    ledger.note_repeat(method.kind, count);
-                }
-                self.complain(&error, "records wait to be sent again");
-                self.lane.put_back(records);
+            Verdict::Busy(error) => {
+                // Less at a time, and one after the other.
+                self.flights_allowed = 1;
+                self.appetite = (records.len() / 2).max(LEAST_WHEN_BUSY).min(self.appetite);
+                self.retry(records, &error, Reach::Unknown);
             }
+            Verdict::Retry(error, reach) => self.retry(records, &error, reach),
         }
+    }
+
+    /// Rests, and puts the records back unless they could be counted twice.
+    fn retry(&mut self, records: Vec<Record>, error: &Error, reach: Reach) {
+        self.rest = Some(self.backoff.rest_within(longest_rest(error)));
+        let (count, method) = (records.len() as u64, self.lane.passport().method);
+        if count == 0 {
+            return;
+        }
+        if reach == Reach::Unknown && !method.resend {
+            self.complain(error, &format!("{count} records dropped, as they may have arrived"));
+            self.give_up(&records, DropReason::NotResent);
+            return;
+        }
+        if reach == Reach::Unknown {
+            self.uplink.0.ledger.note_repeat(method.kind, count);
+        }
+        self.complain(error, "records wait to be sent again");
+        self.put_back(records);
+    }
+
+    fn put_back(&self, records: Vec<Record>) {
+        let kind = self.lane.passport().method.kind;
+        self.uplink.0.ledger.shift(kind, records.len() as u64, Seat::Sent, Seat::Queued);
+        self.lane.put_back(records);
+    }
+
+    fn give_up(&self, records: &[Record], reason: DropReason) {
+        let kind = self.lane.passport().method.kind;
+        self.uplink.settle(kind, records, Seat::Sent, Fate::Dropped(reason));
     }
 
     /// A backend that breaks is tried again a few times; then one of the records is taken for the
@@ -333,9 +401,8 @@ async fn verdict(response: http::Response<Incoming>) -> Verdict {
     match status {
         Some(status) => match status.code() {
             Status::Ok => Verdict::Acknowledged,
-            Status::InvalidArgument | Status::OutOfRange | Status::Unimplemented => {
-                Verdict::Rejected(failed(&status))
-            }
+            Status::InvalidArgument | Status::OutOfRange => Verdict::Rejected(failed(&status)),
+            Status::Unimplemented => Verdict::Unwanted(failed(&status)),
             // So gRPC servers answer what they cannot decode, and when a handler throws.
             Status::Internal | Status::Unknown | Status::DataLoss => {
                 Verdict::Suspect(failed(&status))
@@ -345,7 +412,7 @@ async fn verdict(response: http::Response<Incoming>) -> Verdict {
             }
             Status::ResourceExhausted => {
                 let found = status.message();
-                Verdict::Retry(Error::new(Code::BackendBusy).found(found), Reach::Unknown)
+                Verdict::Busy(Error::new(Code::BackendBusy).found(found))
             }
             // Answered before a handler has seen it.
             Status::PermissionDenied | Status::Unauthenticated => {

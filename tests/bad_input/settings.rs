@@ -132,15 +132,20 @@ pub(crate) fn values() -> Vec<Row> {
         bad("no_such_thing_at_all=1", "SKT-112"),
         bad("plugin.mount=x", "SKT-112"),
         bad("=x", "SKT-112"),
-        bad("agent.ssl_fips=required", "SKT-113").says("found required"),
+        bad("agent.ssl_fips=required", "SKT-310").says("no provider fips"),
+        bad("agent.ssl_fips_config=config/agent.config", "SKT-312").says("agent.ssl_fips=off"),
+        bad("agent.ssl_provider=no-such-provider", "SKT-314").says("no-such-provider"),
+        bad("agent.ssl_provider=fips", "SKT-110").says("another provider"),
+        bad("agent.ssl_provider=../x", "SKT-110"),
         bad("agent.ssl_crl_path=/no/such/list", "SKT-201"),
         bad("agent.ssl_crl_path=config", "SKT-217").says("openssl rehash"),
         bad("agent.ssl_crl_path=tls/ca.crt", "SKT-207").says("expected revocation lists"),
         bad("agent.ssl_verify_depth=three", "SKT-110"),
         bad("agent.ssl_verify_depth=1000", "SKT-111"),
         bad("agent.ssl_trust=file", "SKT-110").says("auto, ca, system, both"),
-        bad("spool.path=/var/spool/skytls", "SKT-113"),
-        bad("relay.ack=delivered", "SKT-113"),
+        bad("spool.sync=sometimes", "SKT-110").says("always, interval, never"),
+        bad("spool.path=/dev/null", "SKT-222"),
+        bad("relay.ack=spooled", "SKT-128").says("no spool.path"),
         bad("relay.authentication=s3crét", "SKT-110").secret("s3cr"),
         bad("relay.unix_mode=rw", "SKT-110"),
         bad("relay.unix_mode=1777", "SKT-111"),
@@ -160,14 +165,14 @@ pub(crate) fn values() -> Vec<Row> {
             .says("SKT-402")
             .secret("s3cret"),
         mutual("not built yet, by the environment", &set)
-            .env("SW_AGENT_SSL_FIPS", "required")
+            .env("SW_SPOOL_PATH", "/var/spool/skytls")
             .refused("SKT-113")
-            .says("key agent.ssl_fips"),
+            .says("key spool.path"),
         mutual("a key by a URI", &set)
             .set("agent.ssl_key_path=pkcs11:object=x;pin-value=s3cret")
-            .refused("SKT-113")
+            .refused("SKT-225")
             .says("key agent.ssl_key_path")
-            .says("found pkcs11:")
+            .says("file pkcs11:")
             .secret("s3cret"),
         // Values.
         bad("agent.force_tls=yes", "SKT-110").says("found yes").says("expected true or false"),

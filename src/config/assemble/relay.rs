@@ -7,13 +7,7 @@ use super::*;
 impl Assembly {
     pub(super) fn relay(&mut self, link: &LinkSettings) -> Result<RelaySettings> {
         let listen = self.addresses(Key::Listen, backend::listen)?;
-        let ack = self.value(Key::Ack);
-        if ack.text != Key::Ack.default_text() {
-            return Err(ack
-                .error(Code::NotBuiltYet)
-                .found(&ack.text)
-                .expected(Key::Ack.default_text()));
-        }
+        let ack = self.ack()?;
         let tls = match self.relay {
             true => self.listener_tls()?,
             false => None,
@@ -43,7 +37,40 @@ impl Assembly {
                 "" => Vec::new(),
                 text => value::headers(text).map_err(|fault| headers.fault(fault))?,
             },
+            shutdown_grace: self.seconds(Key::ShutdownGrace)?,
+            limits: self.limits()?,
             drain_timeout: self.seconds(Key::RelayDrainTimeout)?,
+            ack,
+        })
+    }
+
+    /// A promise to keep records on disk needs a disk.
+    fn ack(&self) -> Result<RelayAck> {
+        let (ack, spool) = (self.value(Key::Ack), self.value(Key::SpoolPath).set);
+        match ack.text.as_str() {
+            "delivered" => Ok(RelayAck::Delivered),
+            "queued" => Ok(RelayAck::Queued),
+            "spooled" if !spool && self.relay => Err(ack
+                .error(Code::AckWithoutSpool)
+                .found("no spool.path")
+                .expected("spool.path, or relay.ack=queued or delivered")),
+            _ if spool => Ok(RelayAck::Spooled),
+            _ => Ok(RelayAck::Queued),
+        }
+    }
+
+    fn limits(&self) -> Result<ListenerLimits> {
+        let narrow = |key| Ok::<_, Error>(u32::try_from(self.number(key)?).unwrap_or(u32::MAX));
+        let size = |key| Ok::<_, Error>(usize::try_from(self.number(key)?).unwrap_or(usize::MAX));
+        let message = size(Key::MaxMessageSize)?;
+        Ok(ListenerLimits {
+            connections: size(Key::MaxConnections)?,
+            streams: narrow(Key::MaxStreams)?,
+            message,
+            headers: narrow(Key::MaxHeaderSize)?,
+            partial: size(Key::MaxPartialBytes)?.max(message),
+            greeting: self.seconds(Key::GreetingTimeout)?,
+            idle: self.seconds_or_off(Key::IdleTimeout)?,
         })
     }
 

@@ -52,6 +52,8 @@ mod raw {
         pub(crate) fn EVP_default_properties_is_fips_enabled(ctx: *mut ffi::OSSL_LIB_CTX) -> c_int;
         pub(crate) fn SSL_get0_peer_CA_list(s: *const ffi::SSL) -> *const ffi::stack_st_X509_NAME;
         pub(crate) fn SSL_get0_peername(s: *mut ffi::SSL) -> *const c_char;
+        pub(crate) fn BIO_number_read(bio: *mut ffi::BIO) -> u64;
+        pub(crate) fn BIO_number_written(bio: *mut ffi::BIO) -> u64;
         pub(crate) fn SSL_CTX_get_security_level(ctx: *const ffi::SSL_CTX) -> c_int;
         pub(crate) fn SSL_CTX_get_ciphers(
             ctx: *const ffi::SSL_CTX,
@@ -156,6 +158,16 @@ pub fn security_level(context: &SslContextBuilder) -> u32 {
     u32::try_from(level).unwrap_or_default()
 }
 
+/// How many bytes a connection has taken from its transport and given to it (`BIO_number_read(3)`,
+/// `BIO_number_written(3)`).
+pub fn bytes_moved(ssl: &SslRef) -> (u64, u64) {
+    // SAFETY: the pointers come from a live reference; NULL is answered by 0, and the calls only read.
+    unsafe {
+        let (from, to) = (ffi::SSL_get_rbio(ssl.as_ptr()), ffi::SSL_get_wbio(ssl.as_ptr()));
+        (raw::BIO_number_read(from), raw::BIO_number_written(to))
+    }
+}
+
 /// The cipher suites that a context would use, TLS 1.3's first, by OpenSSL's names
 /// (`SSL_CTX_get_ciphers(3)`).
 pub fn cipher_suites(context: &SslContextBuilder) -> Vec<String> {
@@ -173,6 +185,8 @@ pub fn cipher_suites(context: &SslContextBuilder) -> Vec<String> {
 /// `None` if there was none (`SSL_get_negotiated_group(3)`, a macro, and `SSL_group_to_name(3)`).
 pub fn negotiated_group(ssl: &SslRef) -> Option<String> {
     const SSL_CTRL_GET_NEGOTIATED_GROUP: c_int = 134;
+    // Before the first message there is no session, and OpenSSL looks into it all the same.
+    ssl.session()?;
     // SAFETY: the pointer comes from a live reference; this command takes no arguments and reads.
     let id =
         unsafe { ffi::SSL_ctrl(ssl.as_ptr(), SSL_CTRL_GET_NEGOTIATED_GROUP, 0, ptr::null_mut()) };
@@ -307,6 +321,17 @@ mod tests {
         let bits = |digest| signature_security_bits(&certificate(None, digest)).unwrap();
         assert_eq!(bits(MessageDigest::sha256()), 128);
         assert!(bits(MessageDigest::sha1()) < 80);
+    }
+
+    #[test]
+    fn a_connection_that_has_not_begun_has_nothing_to_tell() {
+        let context = SslContextBuilder::new(openssl::ssl::SslMethod::tls_client()).unwrap();
+        let ssl = openssl::ssl::Ssl::new(&context.build()).unwrap();
+        assert_eq!(negotiated_group(&ssl), None);
+        assert_eq!(matched_name(&ssl), None);
+        assert!(!has_signed(&ssl) && !has_extended_master_secret(&ssl));
+        assert!(peer_ca_list(&ssl).is_none());
+        assert_eq!(bytes_moved(&ssl), (0, 0));
     }
 
     #[test]

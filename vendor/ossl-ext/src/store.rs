@@ -30,6 +30,8 @@ pub struct Objects {
 pub struct StoreError {
     /// Whether the passphrase or PIN was asked for.
     pub asked: bool,
+    /// Whether something went wrong, as opposed to nothing being there.
+    pub failed: bool,
     /// OpenSSL's reasons.
     pub errors: ErrorStack,
 }
@@ -62,6 +64,7 @@ mod raw {
         ) -> *mut StoreCtx;
         pub(super) fn OSSL_STORE_load(store: *mut StoreCtx) -> *mut StoreInfo;
         pub(super) fn OSSL_STORE_eof(store: *mut StoreCtx) -> c_int;
+        pub(super) fn OSSL_STORE_error(store: *mut StoreCtx) -> c_int;
         pub(super) fn OSSL_STORE_close(store: *mut StoreCtx) -> c_int;
         pub(super) fn OSSL_STORE_INFO_get_type(info: *const StoreInfo) -> c_int;
         pub(super) fn OSSL_STORE_INFO_get1_PKEY(info: *const StoreInfo) -> *mut ffi::EVP_PKEY;
@@ -95,9 +98,10 @@ pub fn load(
     drop(ErrorStack::get());
     let mut answer = Answer { secret, asked: 0 };
     let Ok(uri) = CString::new(uri) else {
-        return Err(StoreError { asked: false, errors: ErrorStack::get() });
+        return Err(StoreError { asked: false, failed: true, errors: ErrorStack::get() });
     };
     let mut objects = Objects::default();
+    let mut failed = true;
     // SAFETY: the context lives for ever. The method and `answer` outlive the store, which is closed
     // before the method is destroyed; the callback matches its data. Each info is freed once, after
     // references of our own have been taken out of it.
@@ -133,6 +137,7 @@ pub fn load(
                 objects.take(info);
                 raw::OSSL_STORE_INFO_free(info);
             }
+            failed = raw::OSSL_STORE_error(store) == 1;
             raw::OSSL_STORE_close(store);
         }
         if !method.is_null() {
@@ -140,7 +145,7 @@ pub fn load(
         }
         drop(ErrorStack::get());
         if objects.is_empty() {
-            return Err(StoreError { asked: answer.asked > 0, errors });
+            return Err(StoreError { asked: answer.asked > 0, failed, errors });
         }
     }
     Ok(objects)
@@ -244,7 +249,7 @@ mod tests {
         assert!(objects.certificates.is_empty() && objects.lists.is_empty());
         for wrong in [None, Some(&b"wrong"[..]), Some(&[b'x'; 5000][..])] {
             let error = load(plain(), &uri, wrong).unwrap_err();
-            assert!(error.asked, "{error:?}");
+            assert!(error.asked && error.failed, "{error:?}");
         }
         fs::remove_file(path).unwrap();
     }

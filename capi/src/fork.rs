@@ -1,0 +1,263 @@
+//! Forks: which process this is, and that no thread of ours is in the middle of something when it happens.
+//!
+//! A child gets a copy of the memory and of one thread. What other threads were doing stays half done for
+//! ever: a lock they held, in OpenSSL as well as in the C library, is never given back. Therefore
+//!
+//! - every engine has one thread, and `prepare` gives it a task that waits until the fork is over. A thread
+//!   that runs this task runs no other: it is not inside OpenSSL and holds no lock.
+//! - a name that is being looked up, on a thread of its own, is waited for: the C library's resolver has locks.
+//! - whatever a thread of the *host* does inside OpenSSL through us, it does under the lock that `prepare`
+//!   takes ([`exclusively`]).
+//! - the child does not touch what it has inherited. It counts up the generation, by which every handle
+//!   notices; there is no system call on the way of a record.
+//!
+//! `vfork` and `posix_spawn` run no such handlers and need none. A bare `clone` system call goes unnoticed.
+
+use std::cell::{Cell, UnsafeCell};
+use std::mem;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use skytls::transport::lookups;
+use skytls::uplink::Uplink;
+use tokio::runtime::Handle;
+
+use crate::ffi::guard_void;
+use crate::log::keeping_back;
+
+/// The threads of this process, and what was inherited from the one before.
+#[derive(Default)]
+pub(crate) struct Registry {
+    workers: Vec<Worker>,
+    /// Never touched again; kept in reach, so that leak checkers know that it is meant.
+    inherited: Vec<Vec<Worker>>,
+    /// Lives of a parent whose handle was freed here.
+    abandoned: Vec<usize>,
+}
+
+/// An engine's thread, as far as forks and exits are concerned.
+pub(crate) struct Worker {
+    pub(crate) id: u64,
+    pub(crate) handle: Handle,
+    pub(crate) uplink: Uplink,
+    /// How long an exit may wait for what is pending.
+    pub(crate) exit_limit: Duration,
+}
+
+/// Threads held still; they go on when it is dropped.
+#[must_use]
+pub(crate) struct Stillness(Arc<Gate>);
+
+#[derive(Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    moved: Condvar,
+}
+
+#[derive(Default)]
+struct GateState {
+    arrived: usize,
+    open: bool,
+}
+
+/// What `prepare` leaves to the handlers that run after the fork.
+struct Held(UnsafeCell<Option<(MutexGuard<'static, Registry>, Stillness)>>);
+
+// SAFETY: only the handlers use it, and all of them on the thread that forks, between taking the
+// registry's lock and giving it back.
+unsafe impl Sync for Held {}
+
+static GENERATION: AtomicU64 = AtomicU64::new(1);
+static REGISTRY: Mutex<Registry> =
+    Mutex::new(Registry { workers: Vec::new(), inherited: Vec::new(), abandoned: Vec::new() });
+static HELD: Held = Held(UnsafeCell::new(None));
+/// Exit handlers have run: the threads stand still, and nothing starts any more.
+static ENDED: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// The engine whose thread this is; 0: none.
+    static WORKER_OF: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How long a fork waits for a thread to stand still. It is reached only if a callback of the host blocks;
+/// the fork then happens all the same.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// How long a fork waits for the system's resolver. Its locks are held for moments, at the beginning and the
+/// end of a lookup, not while it waits for an answer; a longer wait would only cost the host.
+const LOOKUP_PATIENCE: Duration = Duration::from_millis(20);
+
+/// The generation of this process: a forked child has a higher one than its parent.
+pub(crate) fn generation() -> u64 {
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// Sees to it that forks are noticed. To be called before anything is started.
+pub(crate) fn install() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the handlers are functions of a library that is never unmapped (`-z nodelete`), and
+        // none of them unwinds.
+        let result = unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
+        if result != 0 {
+            log::error!("no memory for fork handlers: a child must not use what it inherits");
+        }
+    });
+}
+
+/// Runs `body` while no fork can happen. Lines that it logs come out after it.
+pub(crate) fn exclusively<T>(body: impl FnOnce(&mut Registry) -> T) -> T {
+    keeping_back(|| body(&mut lock()))
+}
+
+/// As [`exclusively`], but gives up after a while.
+pub(crate) fn exclusively_within<T>(
+    limit: Duration,
+    body: impl FnOnce(&mut Registry) -> T,
+) -> Option<T> {
+    let until = Instant::now() + limit;
+    loop {
+        match REGISTRY.try_lock() {
+            Ok(mut registry) => return Some(body(&mut registry)),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(body(&mut poisoned.into_inner())),
+            Err(TryLockError::WouldBlock) if Instant::now() >= until => return None,
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+}
+
+/// Notes that exit handlers have run.
+pub(crate) fn end() {
+    ENDED.store(true, Ordering::SeqCst);
+}
+
+/// Whether exit handlers have run.
+pub(crate) fn has_ended() -> bool {
+    ENDED.load(Ordering::SeqCst)
+}
+
+/// Whether this is the thread of that engine.
+pub(crate) fn is_worker_of(id: u64) -> bool {
+    WORKER_OF.get() == id
+}
+
+/// A number that no other engine of this process has.
+pub(crate) fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+fn lock() -> MutexGuard<'static, Registry> {
+    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// === the handlers ===
+
+extern "C" fn prepare() {
+    guard_void(|| {
+        let registry = lock();
+        let still = registry.stand_still(PATIENCE);
+        // No new one begins: that takes the thread that stands still.
+        let until = Instant::now() + LOOKUP_PATIENCE;
+        while lookups::are_under_way() && Instant::now() < until {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        // SAFETY: this thread has the registry's lock, see `Held`.
+        unsafe { *HELD.0.get() = Some((registry, still)) };
+    });
+}
+
+extern "C" fn parent() {
+    // SAFETY: this thread has the registry's lock since `prepare`, see `Held`.
+    guard_void(|| drop(unsafe { (*HELD.0.get()).take() }));
+}
+
+extern "C" fn child() {
+    guard_void(|| {
+        GENERATION.fetch_add(1, Ordering::Relaxed);
+        crate::log::after_fork();
+        lookups::forget();
+        // SAFETY: the copy of the thread that has the registry's lock, and the only thread there is.
+        if let Some((mut registry, still)) = unsafe { (*HELD.0.get()).take() } {
+            let workers = mem::take(&mut registry.workers);
+            registry.inherited.push(workers);
+            // The threads it held do not exist here.
+            mem::forget(still);
+        }
+    });
+}
+
+// === impl Registry ===
+
+impl Registry {
+    /// Takes a new engine's thread in.
+    pub(crate) fn add(&mut self, worker: Worker) {
+        let id = worker.id;
+        // The engine has one thread, so this runs on it.
+        worker.handle.spawn(async move { WORKER_OF.set(id) });
+        self.workers.push(worker);
+    }
+
+    /// Forgets an engine whose thread has ended.
+    pub(crate) fn remove(&mut self, id: u64) {
+        self.workers.retain(|worker| worker.id != id);
+    }
+
+    /// Keeps what a parent has left behind, untouched; NULL is nothing.
+    pub(crate) fn abandon(&mut self, life: *const crate::life::Life) {
+        if !life.is_null() {
+            self.abandoned.push(life as usize);
+        }
+    }
+
+    pub(crate) fn workers(&self) -> &[Worker] {
+        &self.workers
+    }
+
+    /// Waits until every thread stands still, at most for `patience`.
+    pub(crate) fn stand_still(&self, patience: Duration) -> Stillness {
+        let gate = Arc::new(Gate::default());
+        let mut awaited = 0;
+        // At the end of the process they stand still already, for good.
+        let others = self.workers.iter().filter(|worker| !is_worker_of(worker.id) && !has_ended());
+        for worker in others {
+            let gate = gate.clone();
+            worker.handle.spawn(async move { gate.pass() });
+            awaited += 1;
+        }
+        gate.wait(awaited, patience);
+        Stillness(gate)
+    }
+}
+
+// === impl Gate ===
+
+impl Gate {
+    /// Arrives, and waits until the gate opens.
+    fn pass(&self) {
+        let mut state = self.state();
+        state.arrived += 1;
+        self.moved.notify_all();
+        while !state.open {
+            state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits until so many have arrived.
+    fn wait(&self, count: usize, patience: Duration) {
+        let state = self.state();
+        drop(self.moved.wait_timeout_while(state, patience, |state| state.arrived < count));
+    }
+
+    fn state(&self) -> MutexGuard<'_, GateState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Stillness {
+    fn drop(&mut self) {
+        self.0.state().open = true;
+        self.0.moved.notify_all();
+    }
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What else processes do: daemon(), double fork, vfork and exec, fork in a callback, workers that give root up.
+ * Usage: processes CASE */
+#include "check.h"
+
+#include <sys/wait.h>
+
+static skytls_agent *agent;
+
+static void wait_for(pid_t pid)
+{
+    int status;
+    CHECK(waitpid(pid, &status, 0) == pid);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void deliver(const char *text)
+{
+    OK(report_text(agent, text, err));
+    OK(skytls_agent_flush(agent, SKYTLS_DELIVERED, 30000, err));
+}
+
+/* The parent's process ends in daemon(); what goes on is its child, and tells the one before by a pipe. */
+static void as_daemon(void)
+{
+    int ends[2];
+    char byte = 0;
+    CHECK(pipe(ends) == 0);
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        deliver("before daemon");
+        CHECK(daemon(1, 1) == 0);
+        watchdog(60);
+        deliver("after daemon");
+        CHECK(write(ends[1], "x", 1) == 1);
+        exit(0);
+    }
+    close(ends[1]);
+    wait_for(pid);
+    CHECK(read(ends[0], &byte, 1) == 1);
+}
+
+static void double_fork(void)
+{
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        pid = fork();
+        CHECK(pid >= 0);
+        if (pid == 0) {
+            /* Its parent has never used the agent. */
+            deliver("grandchild");
+            OK(skytls_agent_stop(agent, 1000, NULL, err));
+            skytls_agent_free(agent);
+            exit(0);
+        }
+        wait_for(pid);
+        deliver("child");
+        exit(0);
+    }
+    wait_for(pid);
+    deliver("parent");
+}
+
+static void vfork_and_exec(void)
+{
+    for (volatile int i = 0; i < 50; i++) {
+        OK(report_text(agent, i % 2 ? "odd" : "even", err));
+        pid_t pid = vfork();
+        CHECK(pid >= 0);
+        if (pid == 0) {
+            execl("/bin/true", "true", (char *)NULL);
+            _exit(127);
+        }
+        wait_for(pid);
+        CHECK(system("true") == 0);
+    }
+    OK(skytls_agent_flush(agent, SKYTLS_DELIVERED, 30000, err));
+    CHECK(status_of(agent).accepted == 51);
+}
+
+static void fork_on_state(void *userdata, int state, const skytls_error *why)
+{
+    (void)userdata;
+    (void)why;
+    if (state != SKYTLS_STATE_READY)
+        return;
+    /* The library's own thread forks: it must not wait for itself. */
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0)
+        _exit(0);
+    wait_for(pid);
+}
+
+/* A child that is not told to, and one whose parent has freed or stopped the agent. */
+static void odd_orders(void)
+{
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        /* Nothing was reported here. */
+        OK(skytls_agent_flush(agent, SKYTLS_DELIVERED, 0, err));
+        uint64_t lost = 77;
+        OK(skytls_agent_stop(agent, 0, &lost, err));
+        CHECK(lost == 0);
+        FAILS(SKYTLS_STOPPED, report_text(agent, "x", err));
+        skytls_agent_free(agent);
+        /* A new one may be made. */
+        agent = test_agent();
+        OK(skytls_agent_start(agent, err));
+        deliver("an agent of the child");
+        exit(0);
+    }
+    wait_for(pid);
+    OK(skytls_agent_stop(agent, 30000, NULL, err));
+    pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        FAILS(SKYTLS_STOPPED, report_text(agent, "x", err));
+        OK(skytls_after_fork_child(agent, err));
+        CHECK(status_of(agent).state == SKYTLS_STATE_STOPPED);
+        exit(0);
+    }
+    wait_for(pid);
+}
+
+/* Made, but started only in the children: as a server does it whose master must have no threads. */
+static void started_in_children(void)
+{
+    for (int i = 0; i < 3; i++) {
+        pid_t pid = fork();
+        CHECK(pid >= 0);
+        if (pid == 0) {
+            FAILS(SKYTLS_NOT_STARTED, report_text(agent, "x", err));
+            OK(skytls_agent_start(agent, err));
+            deliver("worker");
+            exit(0);
+        }
+        wait_for(pid);
+    }
+    CHECK(status_of(agent).state == SKYTLS_STATE_NEW);
+}
+
+/* The CA's file cannot be read in the child: it is told so, and may try again. */
+static void without_files(void)
+{
+    char copy[] = "/tmp/skytls-ca-XXXXXX", command[512];
+    int fd = mkstemp(copy);
+    CHECK(fd >= 0 && close(fd) == 0);
+    snprintf(command, sizeof command, "cp '%s' '%s'", getenv("SKYTLS_TEST_CA"), copy);
+    CHECK(system(command) == 0);
+    skytls_config *config = test_config();
+    skytls_agent *own = NULL;
+    OK(skytls_config_set(config, "agent.ssl_trusted_ca_path", copy, err));
+    OK(skytls_agent_new(config, &own, err));
+    skytls_config_free(config);
+    OK(skytls_agent_start(own, err));
+    CHECK(unlink(copy) == 0);
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        FAILS(201, report_text(own, "x", err));
+        FAILS(201, skytls_after_fork_child(own, err));
+        CHECK(status_of(own).state == SKYTLS_STATE_FAILED && status_of(own).error == 201);
+        CHECK(system(command) != -1);
+        snprintf(command, sizeof command, "cp '%s' '%s'", getenv("SKYTLS_TEST_CA"), copy);
+        CHECK(system(command) == 0);
+        /* Reports do not try by themselves: a start is too dear for that. */
+        FAILS(201, report_text(own, "x", err));
+        OK(skytls_after_fork_child(own, err));
+        OK(report_text(own, "after all", err));
+        OK(skytls_agent_flush(own, SKYTLS_DELIVERED, 30000, err));
+        CHECK(unlink(copy) == 0);
+        exit(0);
+    }
+    wait_for(pid);
+    skytls_agent_free(own);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } cases[] = {
+        {"daemon", as_daemon},       {"double", double_fork},
+        {"vfork", vfork_and_exec},   {"callback", NULL},
+        {"orders", odd_orders},      {"workers", started_in_children},
+        {"files", without_files},
+    };
+    CHECK(argc == 2);
+    watchdog(120);
+    agent = test_agent();
+    if (strcmp(argv[1], "callback") == 0)
+        OK(skytls_agent_on_state(agent, fork_on_state, NULL, err));
+    if (strcmp(argv[1], "workers") != 0)
+        OK(skytls_agent_start(agent, err));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        if (strcmp(argv[1], cases[i].name) == 0 && cases[i].run != NULL)
+            cases[i].run();
+    if (strcmp(argv[1], "callback") == 0)
+        deliver("after the callback");
+    skytls_agent_free(agent);
+    puts(argv[1]);
+    return 0;
+}

@@ -1,0 +1,97 @@
+//! A process may fork at any moment: nobody hangs, and no record is lost or doubled.
+
+mod support;
+
+use std::time::Instant;
+
+use support::{Backend, Program, count};
+
+#[test]
+fn forks_under_load_lose_and_double_nothing() {
+    let forks = count("SKYTLS_TEST_FORKS", 100);
+    let backend = Backend::start();
+    let program = Program::compile("tests/c/forks.c", &[]);
+    let begun = Instant::now();
+    let out = program.run(&backend, &[&forks.to_string(), "8"]);
+    let mut taken =
+        out.split_whitespace().map(|number| number.parse::<u64>().expect("two numbers"));
+    let (parent, children) = (taken.next().unwrap(), taken.next().unwrap());
+    // All but those that never use it; a grandchild adds one.
+    let (idle, grand) = (count_of(forks, 7), count_of(forks, 3));
+    assert_eq!(children, u64::from((forks - idle) * 5 + grand));
+    let payloads = backend.segments();
+    let doubled: Vec<_> = payloads.iter().filter(|(_, times)| **times != 1).collect();
+    assert!(doubled.is_empty(), "{doubled:?}");
+    assert_eq!(payloads.len() as u64, parent + children, "by the books and at the backend");
+    support::figures(&format!(
+        "{forks} forks: {parent} records of the parent, {children} of children, {} connections, {:?}",
+        backend.counts().connections,
+        begun.elapsed()
+    ));
+}
+
+#[test]
+fn a_fork_right_after_a_start_hangs_nobody() {
+    let rounds = count("SKYTLS_TEST_FORKS", 100) / 2;
+    let backend = Backend::start();
+    let program = Program::compile("tests/c/fork_at_start.c", &[]);
+    let out = program.run(&backend, &[&rounds.to_string()]);
+    assert_eq!(out.trim(), rounds.to_string());
+    assert_eq!(backend.segments().len(), rounds as usize);
+    assert!(backend.segments().values().all(|times| *times == 1));
+}
+
+/// Runs one case of `processes.c`, and says which segments have arrived.
+fn processes(case: &str) -> Vec<String> {
+    let backend = Backend::start();
+    let program = Program::compile("tests/c/processes.c", &[]);
+    assert_eq!(program.run(&backend, &[case]), format!("{case}\n"));
+    let arrived = backend.segments();
+    let texts = arrived.iter().flat_map(|(bytes, times)| {
+        std::iter::repeat_n(String::from_utf8_lossy(bytes).into_owned(), *times as usize)
+    });
+    let mut texts: Vec<_> = texts.collect();
+    texts.sort();
+    texts
+}
+
+#[test]
+fn a_daemon_goes_on() {
+    assert_eq!(processes("daemon"), ["after daemon", "before daemon"]);
+}
+
+#[test]
+fn a_grandchild_is_a_child() {
+    assert_eq!(processes("double"), ["child", "grandchild", "parent"]);
+}
+
+#[test]
+fn other_programs_may_be_started() {
+    let arrived = processes("vfork");
+    assert_eq!(arrived.len(), 50);
+}
+
+#[test]
+fn a_callback_may_fork() {
+    assert_eq!(processes("callback"), ["after the callback"]);
+}
+
+#[test]
+fn a_child_may_stop_and_free_and_start_over() {
+    assert_eq!(processes("orders"), ["an agent of the child"]);
+}
+
+#[test]
+fn workers_may_start_what_the_master_has_made() {
+    assert_eq!(processes("workers"), ["worker"; 3]);
+}
+
+#[test]
+fn a_child_without_the_files_is_told_and_may_try_again() {
+    assert_eq!(processes("files"), ["after all"]);
+}
+
+/// How many of the numbers below `forks` leave that remainder by 16.
+fn count_of(forks: u32, remainder: u32) -> u32 {
+    (0..forks).map(|number| u32::from(number % 16 == remainder)).sum()
+}

@@ -1,0 +1,221 @@
+//! The spool: records on disk, so that they survive the process.
+//!
+//! Everything that touches the disk is done by one thread, the worker: whoever reports hands a
+//! record over and goes on. The worker writes what has gathered as one frame for each kind, hands
+//! the records to their lanes while there is memory for them, and leaves the rest to be read when
+//! there is. It is not asked what a record means.
+
+mod bits;
+mod codec;
+mod lanes;
+mod segment;
+mod shelf;
+mod slot;
+mod worker;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::oneshot;
+
+use super::Shared;
+use super::envelope::Passport;
+use super::lane::Record;
+use super::sticky::Company;
+use crate::config::SpoolSettings;
+use crate::error::{Code, Error, Result};
+use crate::protocol::Kind;
+
+pub(super) use shelf::Place;
+
+use shelf::Shelf;
+use slot::Slot;
+
+/// The state of the disk spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct SpoolState {
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// How many files it has.
+    pub files: u64,
+    /// It cannot be written at the moment: new records are kept in memory only.
+    pub failing: bool,
+}
+
+/// A record on its way to the disk.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) record: Record,
+    pub(super) passport: Arc<Passport>,
+    pub(super) company: Company,
+    /// Tells the streams of records apart that keep to their own.
+    pub(super) stream: u64,
+}
+
+/// What the worker is told.
+#[derive(Debug)]
+enum Command {
+    Record(Entry),
+    /// No more records of a stream.
+    End(Kind, u64),
+    /// To be answered when all that came before is on disk.
+    Barrier(Kind, oneshot::Sender<()>),
+    /// Records need not be sent any more.
+    Done(Kind, Vec<Place>),
+    /// As `Done`, to be answered when that is on disk.
+    Taken(Kind, Vec<Place>, oneshot::Sender<()>),
+    /// Write everything, answer, and end.
+    Stop(Sender<()>),
+}
+
+/// The spool as the uplink sees it.
+#[derive(Debug)]
+pub(super) struct Spool {
+    commands: Sender<Command>,
+    gauge: Arc<Gauge>,
+    streams: AtomicU64,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A spool that was opened and has no worker yet.
+#[derive(Debug)]
+pub(super) struct Opened {
+    settings: SpoolSettings,
+    slot: Slot,
+    shelves: Vec<Shelf>,
+    /// What was found, by kind.
+    pub(super) found: Vec<(Kind, u64)>,
+}
+
+#[derive(Debug, Default)]
+struct Gauge {
+    bytes: AtomicU64,
+    files: AtomicU64,
+    failing: AtomicBool,
+}
+
+// === impl Opened ===
+
+impl Opened {
+    /// Takes a slot of the folder and looks at what was left in it.
+    pub(super) fn new(settings: &SpoolSettings) -> Result<Self> {
+        let slot = Slot::take(&settings.path)?;
+        let mut shelves: Vec<Shelf> =
+            Kind::ALL.iter().map(|kind| Shelf::new(*kind, slot.folder())).collect();
+        let mut found = Vec::new();
+        for (kind, number) in slot.files()? {
+            found.push((kind, shelves[kind.index()].take_over(number, 1)?));
+        }
+        Ok(Self { settings: settings.clone(), slot, shelves, found })
+    }
+
+    /// Starts the worker for an uplink.
+    pub(super) fn start(self, shared: Weak<Shared>) -> (Spool, Start) {
+        let (commands, orders) = mpsc::channel();
+        let gauge = Arc::new(Gauge::default());
+        let spool = Spool {
+            commands,
+            gauge: gauge.clone(),
+            // Numbers of other processes may stand in the files.
+            streams: AtomicU64::new(fastrand::u64(..)),
+            thread: Mutex::default(),
+        };
+        (spool, Start { opened: self, shared, orders, gauge })
+    }
+}
+
+/// All that the worker needs.
+pub(super) struct Start {
+    opened: Opened,
+    shared: Weak<Shared>,
+    orders: Receiver<Command>,
+    gauge: Arc<Gauge>,
+}
+
+// === impl Spool ===
+
+impl Spool {
+    /// Starts the thread.
+    pub(super) fn run(&self, start: Start) -> Result<()> {
+        let Start { opened, shared, orders, gauge } = start;
+        let worker = worker::Worker::new(opened, shared, orders, gauge);
+        let thread = std::thread::Builder::new()
+            .name("skytls-spool".into())
+            .spawn(move || worker.run())
+            .map_err(|error| Error::new(Code::Bug).found("no thread to be had").because(error))?;
+        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(())
+    }
+
+    /// A number for a new stream.
+    pub(super) fn stream(&self) -> u64 {
+        self.streams.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn submit(&self, entry: Entry) {
+        self.tell(Command::Record(entry));
+    }
+
+    pub(super) fn end(&self, kind: Kind, stream: u64) {
+        self.tell(Command::End(kind, stream));
+    }
+
+    /// Waits until what was submitted of this kind is on disk.
+    pub(super) async fn stored(&self, kind: Kind) {
+        let (answer, answered) = oneshot::channel();
+        self.tell(Command::Barrier(kind, answer));
+        // An error: the worker has ended, and said so.
+        let _ = answered.await;
+    }
+
+    pub(super) fn done(&self, kind: Kind, places: Vec<Place>) {
+        if !places.is_empty() {
+            self.tell(Command::Done(kind, places));
+        }
+    }
+
+    /// Waits until it is on disk that these records are not to be sent after a restart.
+    pub(super) async fn taken(&self, kind: Kind, places: Vec<Place>) {
+        let (answer, answered) = oneshot::channel();
+        self.tell(Command::Taken(kind, places, answer));
+        let _ = answered.await;
+    }
+
+    pub(super) fn state(&self) -> SpoolState {
+        SpoolState {
+            bytes: self.gauge.bytes.load(Ordering::Relaxed),
+            files: self.gauge.files.load(Ordering::Relaxed),
+            failing: self.gauge.failing.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Writes what is left, at most for `limit`. Blocks.
+    pub(super) fn stop(&self, limit: Duration) {
+        let (answer, answered) = mpsc::channel();
+        self.tell(Command::Stop(answer));
+        let in_time = answered.recv_timeout(limit).is_ok();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread.filter(|_| in_time) {
+            if thread.join().is_err() {
+                log::error!("the spool's thread has failed");
+            }
+        } else {
+            log::warn!("the spool was not written within {limit:?}");
+        }
+    }
+
+    /// A worker that has ended takes nothing: then the engine has been stopped.
+    fn tell(&self, command: Command) {
+        let _ = self.commands.send(command);
+    }
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

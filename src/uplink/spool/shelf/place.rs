@@ -1,0 +1,146 @@
+//! What is known about one file of a shelf, and where reading stands.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Shelf;
+use crate::error::Result;
+use crate::protocol::Kind;
+use crate::uplink::envelope::Passport;
+use crate::uplink::spool::bits::Bits;
+use crate::uplink::spool::codec::{self, Item};
+use crate::uplink::spool::segment::{self, Frame, HEAD};
+
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) number: u64,
+    pub(super) len: u64,
+    pub(super) records: u32,
+    pub(super) live: u32,
+    /// Records that need not be sent any more.
+    pub(super) done: Bits,
+    /// When its last frame was written, in milliseconds since 1970.
+    pub(super) newest: u64,
+    /// Which process wrote it: 0 this one, else counted in the order they were found.
+    pub(super) origin: u32,
+    pub(super) marks: Option<File>,
+}
+
+#[derive(Debug)]
+pub(super) struct Cursor {
+    pub(super) segment: u64,
+    /// Where the next frame stands.
+    pub(super) at: u64,
+    /// The number of the next record.
+    pub(super) index: u32,
+    pub(super) passports: HashMap<u32, Option<Arc<Passport>>>,
+    pub(super) file: Option<File>,
+    /// What is left of the last frame.
+    pub(super) frame: Bytes,
+    /// When that was written.
+    pub(super) time: u64,
+}
+
+// === impl Segment ===
+
+impl Segment {
+    pub(super) fn new(number: u64, origin: u32) -> Self {
+        Self {
+            number,
+            len: 0,
+            records: 0,
+            live: 0,
+            done: Bits::default(),
+            newest: 0,
+            origin,
+            marks: None,
+        }
+    }
+
+    /// Takes note of a frame that was found.
+    pub(super) fn survey(&mut self, mut frame: Bytes) -> Result<(), codec::Garbled> {
+        let time = codec::time(&mut frame)?;
+        let mut records = 0;
+        while let Some(item) = codec::next(&mut frame)? {
+            records += u32::from(matches!(item, Item::Record(..)));
+        }
+        self.newest = self.newest.max(time);
+        self.records += records;
+        self.live += records;
+        Ok(())
+    }
+
+    /// `false` if it was done already.
+    pub(super) fn finish(&mut self, index: u32) -> bool {
+        let fresh = index < self.records && self.done.set(index);
+        self.live -= u32::from(fresh);
+        fresh
+    }
+
+    pub(super) fn finish_from(&mut self, index: u32) -> u32 {
+        let before = self.live;
+        for index in index..self.records {
+            self.finish(index);
+        }
+        before - self.live
+    }
+
+    pub(super) fn live_from(&self, index: u32) -> u32 {
+        (index..self.records).map(|index| u32::from(!self.done.has(index))).sum()
+    }
+
+    pub(super) fn mark(&mut self, path: &Path, records: &[u32]) -> io::Result<()> {
+        let marks = match &mut self.marks {
+            Some(marks) => marks,
+            none => none.insert(segment::open_marks(path)?),
+        };
+        segment::mark(marks, records)
+    }
+}
+
+// === impl Cursor ===
+
+impl Cursor {
+    pub(super) fn start(segment: u64) -> Self {
+        Self {
+            segment,
+            at: HEAD,
+            index: 0,
+            passports: HashMap::new(),
+            file: None,
+            frame: Bytes::new(),
+            time: 0,
+        }
+    }
+
+    /// Reads the next frame; `false` if there is none.
+    pub(super) fn turn(
+        &mut self,
+        folder: &Path,
+        kind: Kind,
+        segment: &Segment,
+    ) -> Result<bool, ()> {
+        let mut read = || {
+            let file = match &self.file {
+                Some(file) => file,
+                None => self.file.insert(File::open(folder.join(Shelf::name(kind, self.segment)))?),
+            };
+            segment::frame(file, self.at, segment.len)
+        };
+        match read() {
+            Ok(Frame::Whole(mut frame, next)) => {
+                self.time = codec::time(&mut frame).map_err(|codec::Garbled| ())?;
+                self.frame = frame;
+                self.at = next;
+                Ok(true)
+            }
+            Ok(Frame::End) => Ok(false),
+            Ok(Frame::Torn) | Err(_) => Err(()),
+        }
+    }
+}

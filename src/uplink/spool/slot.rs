@@ -1,0 +1,168 @@
+//! Who may write where: each process has a slot of the spool folder, a folder with a lock.
+//!
+//! The lock is the kernel's (`flock`), and goes with the process however that ends. A slot without
+//! a living owner is an orphan: its files are moved into the slot of whoever finds it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::segment;
+use super::shelf::Shelf;
+use crate::error::{Chain, Code, Error, Result};
+use crate::protocol::Kind;
+
+/// A slot that is ours for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Slot {
+    root: PathBuf,
+    folder: PathBuf,
+    _lock: File,
+}
+
+/// More processes than this do not share a folder.
+const SLOTS: usize = 1000;
+const LOCK: &str = "lock";
+
+// === impl Slot ===
+
+impl Slot {
+    /// Takes the first free slot of a folder, which is made if need be.
+    pub(super) fn take(root: &Path) -> Result<Self> {
+        let unusable = |path: &Path, error: io::Error| {
+            Error::new(Code::SpoolUnusable).key("spool.path").file(path).because(error)
+        };
+        make(root).map_err(|error| unusable(root, error))?;
+        for number in 0..SLOTS {
+            let folder = root.join(format!("slot-{number:03}"));
+            make(&folder).map_err(|error| unusable(&folder, error))?;
+            if let Some(lock) = lock(&folder).map_err(|error| unusable(&folder, error))? {
+                return Ok(Self { root: root.to_owned(), folder, _lock: lock });
+            }
+        }
+        Err(Error::new(Code::SpoolUnusable)
+            .key("spool.path")
+            .file(root)
+            .found(format_args!("{SLOTS} processes that use it")))
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The files in it, each kind from the oldest on.
+    pub(super) fn files(&self) -> Result<Vec<(Kind, u64)>> {
+        files(&self.folder)
+            .map_err(|error| Error::new(Code::SpoolUnusable).file(&self.folder).because(error))
+    }
+
+    /// The slots whose owners are gone. They are locked while they are held here.
+    pub(super) fn orphans(&self) -> Vec<Orphan> {
+        let Ok(entries) = fs::read_dir(&self.root) else { return Vec::new() };
+        let folders = entries.flatten().map(|entry| entry.path()).filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.starts_with("slot-") && *path != self.folder
+        });
+        let orphan = |folder: PathBuf| {
+            let lock = lock(&folder).ok()??;
+            let files = files(&folder).ok().filter(|files| !files.is_empty())?;
+            Some(Orphan { folder, files, _lock: lock })
+        };
+        folders.filter_map(orphan).collect()
+    }
+}
+
+/// A slot whose owner is gone.
+#[derive(Debug)]
+pub(super) struct Orphan {
+    folder: PathBuf,
+    files: Vec<(Kind, u64)>,
+    _lock: File,
+}
+
+// === impl Orphan ===
+
+impl Orphan {
+    pub(super) fn files(&self) -> &[(Kind, u64)] {
+        &self.files
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether this version can read it.
+    pub(super) fn is_readable(&self) -> bool {
+        let path = |(kind, number): &(Kind, u64)| self.folder.join(Shelf::name(*kind, *number));
+        self.files.iter().all(|file| match segment::open(&path(file)) {
+            Ok(_) => true,
+            Err(error) => {
+                log::warn!("a spool without an owner is left alone: {}", Chain(&error));
+                false
+            }
+        })
+    }
+
+    /// Moves a file to another slot, under another number there. Its marks are there before it is.
+    pub(super) fn hand_over(&self, kind: Kind, number: u64, to: &Slot, as_: u64) -> io::Result<()> {
+        let from = self.folder.join(Shelf::name(kind, number));
+        let to = to.folder.join(Shelf::name(kind, as_));
+        let (marks, new_marks) = (segment::marks_path(&from), segment::marks_path(&to));
+        match fs::hard_link(&marks, &new_marks) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        fs::rename(&from, &to)?;
+        match fs::remove_file(&marks) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)
+        }
+        result => result,
+    }
+}
+
+/// Locks a slot; `None` if somebody has it.
+fn lock(folder: &Path) -> io::Result<Option<File>> {
+    let path = folder.join(LOCK);
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn files(folder: &Path) -> io::Result<Vec<(Kind, u64)>> {
+    let mut files = Vec::new();
+    let mut marks = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let Some(name) = name.to_str() else { continue };
+        match Shelf::parse(name) {
+            Some(file) => files.push(file),
+            None => marks.extend(name.strip_suffix(".done").map(str::to_owned)),
+        }
+    }
+    files.sort_unstable();
+    for stem in marks {
+        // Marks whose file is gone mean nothing, and must not be taken for another's.
+        if Shelf::parse(&format!("{stem}.log")).is_some_and(|file| !files.contains(&file)) {
+            let _ = fs::remove_file(folder.join(format!("{stem}.done")));
+        }
+    }
+    Ok(files)
+}
