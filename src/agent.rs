@@ -51,6 +51,7 @@ use crate::engine::{Engine, Purpose};
 use crate::error::{Code, Error, Result};
 use crate::protocol::frame::Message;
 use crate::protocol::{self, METHODS, Method, Sticky};
+use crate::rotation::{Rotation, Rotator};
 use crate::tls::Description;
 use crate::trace::{Segment, Tracer};
 use crate::transport::{State, Transport};
@@ -88,6 +89,8 @@ pub struct Status {
     pub mode: Mode,
     /// The TLS material in use; `None` for plaintext.
     pub material: Option<Description>,
+    /// Which generation of it that is, and how the files are; `None` for plaintext.
+    pub rotation: Option<Rotation>,
     /// What became of the records.
     pub books: Snapshot,
 }
@@ -215,15 +218,15 @@ impl Agent {
         let live = self.0.live.as_ref();
         let works = live.map(Live::works);
         let engine = works.as_ref().and_then(|works| works.engine.as_ref());
+        let rotation = engine.and_then(Engine::rotator).map(Rotator::status);
         Status {
             enabled: live.is_some(),
             service: self.service().to_owned(),
             instance: self.instance().to_owned(),
             state: live.map_or(State::Stopped, |live| live.link.state()),
             mode: self.0.mode,
-            material: engine
-                .and_then(Engine::generation)
-                .map(|generation| generation.description().clone()),
+            material: rotation.as_ref().map(|rotation| (*rotation.material).clone()),
+            rotation,
             books: live.map_or_else(Snapshot::default, |live| live.uplink.books()),
         }
     }
@@ -231,6 +234,23 @@ impl Agent {
     /// The link, to be watched; `None` for an agent that is switched off.
     pub fn link(&self) -> Option<Link> {
         self.0.live.as_ref().map(|live| live.link.clone())
+    }
+
+    /// The rotation of certificates and keys, to be watched; `None` for plaintext, and for an agent
+    /// that is switched off or has been shut down.
+    pub fn rotator(&self) -> Option<Rotator> {
+        let works = self.0.live.as_ref()?.works();
+        works.engine.as_ref()?.rotator().cloned()
+    }
+
+    /// Reads certificates and keys anew and puts them in force; blocks until that is done, without
+    /// waiting for a connection. `None` where there is nothing to rotate; see [`rotator`](Self::rotator).
+    ///
+    /// # Errors
+    ///
+    /// [`Code::RotationRefused`] with the cause: what was in force stays so.
+    pub fn reload(&self) -> Result<Option<Rotation>> {
+        self.rotator().as_ref().map(Rotator::reload_blocking).transpose()
     }
 
     /// Delivers what is queued, at most for `limit`; says how many records are left.

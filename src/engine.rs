@@ -3,15 +3,20 @@
 //! An engine is an object. It keeps nothing in statics, so that a process may hold several, and a
 //! forked child can start its own; its threads end with it.
 
+mod material;
+
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::config::{OnFull, Settings};
 use crate::error::{Code, Error, Result};
+use crate::rotation::{Rotation, Rotator, Rotor};
 use crate::tls::Generation;
 use crate::transport::{Transport, Upkeep, targets};
 use crate::uplink::{Uplink, UplinkSettings};
+
+use material::LinkMaterial;
 
 /// A running engine.
 #[derive(Debug)]
@@ -19,7 +24,7 @@ pub struct Engine {
     runtime: Option<Runtime>,
     transport: Transport,
     uplink: Uplink,
-    generation: Option<Generation>,
+    rotor: Option<Rotor>,
 }
 
 /// What an engine works for; decides its defaults.
@@ -44,6 +49,7 @@ impl Engine {
     ///
     /// Every fault of settings and files; a backend that cannot be reached is none.
     pub fn start(settings: &Settings, purpose: Purpose) -> Result<Self> {
+        let files = LinkMaterial::files_of(&settings.tls);
         let generation = match settings.tls.mode.is_tls() {
             true => Some(Generation::load(&settings.tls)?),
             false => None,
@@ -64,7 +70,16 @@ impl Engine {
             None => Uplink::new(limits, transport.clone()),
         };
         drop(_entered);
-        Ok(Self { runtime: Some(runtime), transport, uplink, generation })
+        let rotor = match &generation {
+            Some(generation) => Some(Rotor::start(
+                LinkMaterial::new(settings, transport.clone()),
+                files,
+                generation.description(),
+                settings.tls.reload_interval,
+            )?),
+            None => None,
+        };
+        Ok(Self { runtime: Some(runtime), transport, uplink, rotor })
     }
 
     /// Where records are handed in.
@@ -77,9 +92,19 @@ impl Engine {
         &self.transport
     }
 
-    /// The TLS material in use; `None` for plaintext.
-    pub fn generation(&self) -> Option<&Generation> {
-        self.generation.as_ref()
+    /// The TLS material in force, and its rotation; `None` for plaintext.
+    pub fn rotator(&self) -> Option<&Rotator> {
+        self.rotor.as_ref().map(Rotor::handle)
+    }
+
+    /// Reads certificates and keys anew and puts them in force; blocks until that is done. `None` for
+    /// plaintext, which stays so.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::RotationRefused`] with the cause: what was in force stays so.
+    pub fn reload(&self) -> Result<Option<Rotation>> {
+        self.rotator().map(Rotator::reload_blocking).transpose()
     }
 
     /// The runtime, to run more tasks on.

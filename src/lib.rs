@@ -52,6 +52,7 @@ pub mod error;
 pub mod pki;
 pub mod protocol;
 pub mod relay;
+pub mod rotation;
 pub mod server;
 pub mod tls;
 pub mod trace;

@@ -14,6 +14,7 @@ mod metadata;
 mod outage;
 mod pass;
 mod room;
+mod rotation;
 mod route;
 mod socket;
 
@@ -27,9 +28,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::config::{Backend, ListenerLimits, ListenerTls, RelayAck, Settings, reached};
+use crate::config::{Backend, ListenerLimits, RelayAck, Settings, reached};
 use crate::error::{Code, Error, Result};
-use crate::tls::{Acceptor, ListenerNames, Names, Realm, judge_policy};
+use crate::rotation::{Rotator, Rotor};
 use crate::transport::Transport;
 use crate::uplink::Uplink;
 
@@ -48,6 +49,7 @@ pub struct Relay {
     sockets: Vec<PathBuf>,
     course: watch::Sender<Course>,
     listeners: JoinSet<()>,
+    rotor: Option<Rotor>,
     desk: Arc<Desk>,
 }
 
@@ -79,16 +81,6 @@ enum Course {
     Cut,
 }
 
-/// As errors call the listener's files.
-const NAMES: ListenerNames = ListenerNames {
-    identity: Names {
-        chain: "relay.ssl_cert_chain_path",
-        key: "relay.ssl_key_path",
-        passphrase: None,
-    },
-    client_ca: "relay.ssl_trusted_ca_path",
-};
-
 // === impl Relay ===
 
 impl Relay {
@@ -106,7 +98,12 @@ impl Relay {
     ) -> Result<Self> {
         let _entered = handle.enter();
         // Before a port is open: nobody must find one without its protection.
-        let tls = settings.relay.tls.as_ref().map(|tls| acceptor(settings, tls)).transpose()?;
+        let (tls, rotor) = match &settings.relay.tls {
+            Some(tls) => {
+                rotation::start(settings, tls).map(|(tls, rotor)| (Some(tls), Some(rotor)))?
+            }
+            None => (None, None),
+        };
         let listeners = listener::open(&settings.relay)?;
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
         let sockets = listeners.iter().filter_map(Listener::path).map(PathBuf::from).collect();
@@ -129,7 +126,7 @@ impl Relay {
         for listener in listeners {
             tasks.spawn_on(listener.run(tls.clone(), desk.clone(), watched.clone()), handle);
         }
-        Ok(Self { addresses, sockets, course, listeners: tasks, desk })
+        Ok(Self { addresses, sockets, course, listeners: tasks, rotor, desk })
     }
 
     /// The addresses that are listened on, with the ports the system chose.
@@ -140,6 +137,11 @@ impl Relay {
     /// The Unix sockets that are listened on.
     pub fn sockets(&self) -> &[PathBuf] {
         &self.sockets
+    }
+
+    /// The rotation of the listener's certificate and client CA; `None` for plaintext.
+    pub fn rotator(&self) -> Option<&Rotator> {
+        self.rotor.as_ref().map(Rotor::handle)
     }
 
     /// What was answered in place of the backend.
@@ -157,27 +159,6 @@ impl Relay {
             while self.listeners.join_next().await.is_some() {}
         }
     }
-}
-
-fn acceptor(settings: &Settings, tls: &ListenerTls) -> Result<Acceptor> {
-    if !settings.tls.mode.is_tls() {
-        for warning in judge_policy()? {
-            log::warn!("{warning}");
-        }
-    }
-    let acceptor =
-        Acceptor::load(&tls.identity, tls.client_ca.as_ref(), &NAMES, &Realm::of(&settings.tls)?)?;
-    let description = acceptor.description();
-    for warning in &description.warnings {
-        log::warn!("{warning}");
-    }
-    for (what, certificates) in [("client CA", &description.ca), ("own", &description.chain)] {
-        for certificate in certificates {
-            let (subject, days) = (&certificate.subject, certificate.days_left);
-            log::info!("listener: {what} certificate {subject}, {days} days left");
-        }
-    }
-    Ok(acceptor)
 }
 
 /// A relay that sends to itself would multiply each record for ever. The settings already refuse

@@ -97,6 +97,8 @@ pub struct Description {
     pub fips: Option<FipsInfo>,
     /// What is worth a warning: expired certificates, a repaired order.
     pub warnings: Vec<String>,
+    /// How many certificates of the chain stand above none of the others.
+    pub loose: usize,
 }
 
 /// What is shown of a certificate.
@@ -113,8 +115,12 @@ pub struct CertificateInfo {
     pub not_after: String,
     /// The serial number in hexadecimal.
     pub serial: String,
-    /// Days until `not_after`, negative when it has passed.
+    /// Days until `not_after`, negative when it has passed, at the time of loading.
     pub days_left: i64,
+    /// Start of the validity in seconds since 1970.
+    pub from: i64,
+    /// End of the validity in seconds since 1970.
+    pub until: i64,
 }
 
 // === impl Generation ===
@@ -233,6 +239,7 @@ impl Description {
     fn note_identity(&mut self, identity: &Identity) {
         self.chain = identity.certificates().map(CertificateInfo::of).collect();
         self.warnings.extend_from_slice(identity.notes());
+        self.loose = identity.loose();
         let Some(leaf) = self.chain.first() else { return };
         let code = if is_over(identity.leaf().not_after()) {
             Code::OwnExpired
@@ -260,6 +267,9 @@ impl CertificateInfo {
             not_after: certificate.not_after().to_string(),
             serial: serial.map(|hex| hex.to_string()).unwrap_or_default(),
             days_left: days_until(certificate.not_after()),
+            // What cannot be read is never valid.
+            from: unix_seconds(certificate.not_before()).unwrap_or(i64::MAX),
+            until: unix_seconds(certificate.not_after()).unwrap_or(i64::MIN),
         }
     }
 

@@ -223,11 +223,12 @@ impl Uplink {
         };
         let stored = async {
             for kind in Kind::ALL {
-                spool.stored(kind).await;
+                spool.stored(kind).await?;
             }
+            Ok::<(), Error>(())
         };
         // What is late shows in the books.
-        let in_time = tokio::time::timeout(limit, stored).await.is_ok();
+        let in_time = matches!(tokio::time::timeout(limit, stored).await, Ok(Ok(())));
         if in_time && !spool.state().failing { 0 } else { self.0.ledger.volatile() }
     }
 
@@ -391,7 +392,7 @@ impl Reporter {
     ///
     /// # Errors
     ///
-    /// [`Code::NotDelivered`] when some were given up.
+    /// [`Code::NotDelivered`] when some were given up, [`Code::Stopped`] after the end.
     pub async fn finish(mut self, level: Level) -> Result<()> {
         let (uplink, kind) = (self.uplink.clone(), self.passport.method.kind);
         let ticket = self.ticket.take();
@@ -399,7 +400,7 @@ impl Reporter {
         match level {
             Level::Durable => {
                 if let Some(spool) = &uplink.0.spool {
-                    spool.stored(kind).await;
+                    spool.stored(kind).await?;
                 }
             }
             Level::Delivered => {

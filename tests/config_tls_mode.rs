@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use skytls::config::{
     IdentitySource, Key, Loaded, Loader, Mode, PlaintextReason, Source, TlsReason, WarningKind,
@@ -149,6 +150,8 @@ fn any_other_tls_setting_with_plaintext_is_an_error() {
         "agent.ssl_key_passphrase_path=/no/such",
         "agent.ssl_same_name_issuer=off",
         "agent.ssl_partial_chain=off",
+        "agent.ssl_reload_interval=1",
+        "agent.ssl_drain_timeout=1",
     ] {
         let error = Agent::new(line).fails();
         assert_eq!(error.code(), Code::TlsSettingWithoutTls, "{line}");
@@ -156,6 +159,24 @@ fn any_other_tls_setting_with_plaintext_is_an_error() {
     }
     assert_eq!(Agent::new("agent.ssl_partial_chain=auto\nagent.ssl_sni=\n").mode(), PLAINTEXT);
     assert!(Agent::with_ca("agent.ssl_server_name=oap").mode().is_tls());
+}
+
+#[test]
+fn a_listener_with_certificates_rotates_them_also_above_a_plaintext_link() {
+    let lines = "agent.ssl_reload_interval=3\nagent.ssl_drain_timeout=4\n\
+        relay.ssl_cert_chain_path=/certs/client.crt\nrelay.ssl_key_path=/certs/client.key";
+    let agent = Agent::new(lines).with_identity();
+    let load = |relay| {
+        let loader = Loader::new().file(agent.path("config/agent.config"));
+        loader.environment([]).relay(relay).load()
+    };
+    let tls = load(true).unwrap().settings.tls;
+    assert_eq!((tls.mode, tls.reload_interval), (PLAINTEXT, Some(Duration::from_secs(3))));
+    assert_eq!(tls.drain_timeout, Duration::from_secs(4));
+    // An agent has no listener.
+    assert_eq!(load(false).unwrap_err().code(), Code::TlsSettingWithoutTls);
+    let off = Agent::with_ca("agent.ssl_reload_interval=0").load().settings.tls;
+    assert_eq!((off.reload_interval, off.drain_timeout), (None, Duration::from_secs(30)));
 }
 
 #[test]

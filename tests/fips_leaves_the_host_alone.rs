@@ -20,7 +20,8 @@ fn work(set: &Set) {
     let md5 = hash(MessageDigest::md5(), b"abc").expect("MD5 is there");
     assert_eq!(md5[..4], [0x90, 0x01, 0x50, 0x98]);
     assert_eq!(PKey::generate_ed25519().expect("Ed25519 is there").id(), Id::ED25519);
-    let key = PKey::private_key_from_pem(set.client_key.as_bytes()).expect("its key");
+    let key =
+        PKey::private_key_from_pem_passphrase(set.client_key.as_bytes(), b"").expect("its key");
     let archive = Pkcs12::builder().pkey(&key).build2("secret").expect("PKCS#12 is there");
     archive.parse2("secret").expect("PKCS#12 is read");
     assert!(ossl_ext::active_providers().contains(&"default".to_owned()));

@@ -18,7 +18,7 @@ use openssl::x509::X509;
 use skytls::config::Loader;
 use skytls::error::{Code, Error};
 use skytls::tls::Generation;
-use support::openssl::Server;
+use support::openssl::{Peer, Server};
 use support::pki::{self, DAY, HOUR, Pair, Recipe, Set, V3, rsa_key, weak_key};
 use tls_client::{Agent, h2_server};
 
@@ -80,7 +80,7 @@ fn serve_without_ems(set: &Set) -> u16 {
     for above in &certificate[1..] {
         builder.add_extra_chain_cert(above.clone()).expect("its issuer");
     }
-    let key = PKey::private_key_from_pem(set.server_key.as_bytes()).expect("a key");
+    let key = PKey::private_key_from_pem_passphrase(set.server_key.as_bytes(), b"").expect("a key");
     builder.set_private_key(&key).expect("its key");
     builder.set_alpn_select_callback(|_, offered| {
         select_next_proto(b"\x02h2", offered).ok_or(AlpnError::NOACK)
@@ -208,6 +208,38 @@ fn an_own_key_that_is_not_approved_is_refused_at_the_start() {
         assert_eq!((error.code(), error.exit_code()), (Code::FipsWeak, 2), "{error}");
         assert!(error.to_string().contains(words), "{error}");
         assert!(error.remedy().contains("openssl req -new"), "{}", error.remedy());
+    }
+}
+
+/// What the relay listens with is of the same library context, and held to the same.
+#[test]
+fn the_relays_own_listener_is_held_to_the_same() {
+    let set = rsa();
+    let files = set.write();
+    let agent = agent(&set, true);
+    let relay = agent
+        .relay("127.0.0.1:1")
+        .env("SW_RELAY_SSL_CERT_CHAIN_PATH", &files.server)
+        .env("SW_RELAY_SSL_KEY_PATH", &files.server_key);
+    let relay = relay.start();
+    let line = relay.line("listening on ");
+    let address = line.split(' ').find_map(|word| word.trim().parse().ok()).expect("an address");
+    let client = |options: &[&str]| {
+        let peer = Peer::client(address).h2().flag("-brief").option("-CAfile", &files.ca);
+        let mut client = options.iter().fold(peer, |peer, option| peer.flag(option)).start();
+        client.close_stdin();
+        client.finish()
+    };
+    for options in [
+        &["-tls1_3", "-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256"][..],
+        &["-tls1_3", "-groups", "X25519"],
+        &["-tls1_2", "-cipher", "AES128-GCM-SHA256"],
+    ] {
+        let finished = client(options);
+        assert_ne!(finished.code, 0, "{options:?}: {finished:?}");
+    }
+    for options in [&["-tls1_3"][..], &["-tls1_2", "-groups", "P-384"]] {
+        client(options).expect_code(0);
     }
 }
 

@@ -171,7 +171,9 @@ fn resting(agent: &Agent, port: u16) -> Error {
         let rest = async {
             loop {
                 match transport.state() {
-                    State::Resting { reason, .. } => return reason,
+                    State::Resting { reason, .. } | State::Misconfigured { reason, .. } => {
+                        return reason;
+                    }
                     State::Ready(ready) => panic!("{ready:?}"),
                     _ => transport.changed().await,
                 }

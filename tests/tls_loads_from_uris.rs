@@ -13,7 +13,7 @@ use tls_client::{Agent, h2_server};
 /// An agent with everything from URIs, and a key encrypted with a passphrase.
 fn agent(set: &Set, passphrase: &str) -> Agent {
     let agent = Agent::trusting(&set.ca);
-    let key = openssl::pkey::PKey::private_key_from_pem(set.client_key.as_bytes());
+    let key = openssl::pkey::PKey::private_key_from_pem_passphrase(set.client_key.as_bytes(), b"");
     let key = keys::encrypted_pkcs8_pem(&key.expect("it is a key"));
     agent.folder.replace("ca/client.crt", &set.client, 0o644);
     agent.folder.replace("ca/client.pem", key, 0o600);
@@ -56,7 +56,7 @@ fn a_passphrase_that_was_refused_is_not_tried_again() {
     let agent = agent(&set, "wrong");
     assert_eq!(fails(&agent).code(), Code::UriSecretRefused);
     // It would fit now, and nobody looks.
-    let key = openssl::pkey::PKey::private_key_from_pem(set.client_key.as_bytes());
+    let key = openssl::pkey::PKey::private_key_from_pem_passphrase(set.client_key.as_bytes(), b"");
     let cipher = openssl::symm::Cipher::aes_256_cbc();
     let key = key.and_then(|key| key.private_key_to_pem_pkcs8_passphrase(cipher, b"wrong"));
     agent.folder.replace("ca/client.pem", key.expect("it is written"), 0o600);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
 use skytls::error::{Code, Error, Result};
+use skytls::uplink::Level;
 
 use crate::callbacks::{
     CommandCallback, StateCallback, WatchCallback, skytls_command_callback, skytls_state_callback,
@@ -333,19 +334,23 @@ pub unsafe extern "C" fn skytls_agent_flush(
         not_in_callback()?;
         // SAFETY: by the caller's contract.
         let agent = unsafe { object(agent, "agent") }?;
-        if !matches!(goal, SKYTLS_DURABLE | SKYTLS_DELIVERED) {
-            return Err(Error::new(Code::BadArgument)
-                .key("goal")
-                .found(goal)
-                .expected("SKYTLS_DURABLE or SKYTLS_DELIVERED"));
-        }
+        let level = match goal {
+            SKYTLS_DURABLE => Level::Durable,
+            SKYTLS_DELIVERED => Level::Delivered,
+            other => {
+                return Err(Error::new(Code::BadArgument)
+                    .key("goal")
+                    .found(other)
+                    .expected("SKYTLS_DURABLE or SKYTLS_DELIVERED"));
+            }
+        };
         let life = agent.life();
         match (life.peek(), life.phase()) {
             (_, Phase::Stopped) => Err(Error::new(Code::Stopped)),
             (None, Phase::New) => Err(Error::new(Code::NotStarted)),
             // Nothing was reported in this process.
             (None, _) => Ok(()),
-            (Some(running), _) => match running.flush(milliseconds(timeout_ms)) {
+            (Some(running), _) => match running.flush(level, milliseconds(timeout_ms)) {
                 0 => Ok(()),
                 left => Err(Error::new(Code::StillPending).found(format_args!("{left} records"))),
             },

@@ -4,9 +4,10 @@
 //! is in the middle of a handshake when that runs would use freed memory. Handlers run in the reverse order
 //! of their registration, so ours is registered once OpenSSL is initialised, by whomever.
 
-use std::mem;
 use std::sync::Once;
 use std::time::{Duration, Instant};
+
+use skytls::uplink::Level;
 
 use crate::ffi::guard_void;
 use crate::{fork, wait};
@@ -34,11 +35,10 @@ extern "C" fn at_exit() {
                 // All of them count from the same moment, so that the longest is the limit of all.
                 let limit = worker.exit_limit.saturating_sub(begun.elapsed());
                 if !limit.is_zero() {
-                    wait::settled(&worker.handle, &worker.uplink, limit);
+                    wait::settled(&worker.handle, &worker.uplink, Level::Delivered, limit);
                 }
             }
-            // Never opened again.
-            mem::forget(registry.stand_still(PATIENCE));
+            registry.stand_still_for_good(PATIENCE);
         });
         fork::end();
     });

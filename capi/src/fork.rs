@@ -34,6 +34,8 @@ pub(crate) struct Registry {
     inherited: Vec<Vec<Worker>>,
     /// Lives of a parent whose handle was freed here.
     abandoned: Vec<usize>,
+    /// Threads that never go on: at the end of the process, and those of a parent, which are not here.
+    still: Vec<Stillness>,
 }
 
 /// An engine's thread, as far as forks and exits are concerned.
@@ -47,7 +49,7 @@ pub(crate) struct Worker {
 
 /// Threads held still; they go on when it is dropped.
 #[must_use]
-pub(crate) struct Stillness(Arc<Gate>);
+struct Stillness(Arc<Gate>);
 
 #[derive(Default)]
 struct Gate {
@@ -69,8 +71,12 @@ struct Held(UnsafeCell<Option<(MutexGuard<'static, Registry>, Stillness)>>);
 unsafe impl Sync for Held {}
 
 static GENERATION: AtomicU64 = AtomicU64::new(1);
-static REGISTRY: Mutex<Registry> =
-    Mutex::new(Registry { workers: Vec::new(), inherited: Vec::new(), abandoned: Vec::new() });
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
+    workers: Vec::new(),
+    inherited: Vec::new(),
+    abandoned: Vec::new(),
+    still: Vec::new(),
+});
 static HELD: Held = Held(UnsafeCell::new(None));
 /// Exit handlers have run: the threads stand still, and nothing starts any more.
 static ENDED: AtomicBool = AtomicBool::new(false);
@@ -182,8 +188,7 @@ extern "C" fn child() {
         if let Some((mut registry, still)) = unsafe { (*HELD.0.get()).take() } {
             let workers = mem::take(&mut registry.workers);
             registry.inherited.push(workers);
-            // The threads it held do not exist here.
-            mem::forget(still);
+            registry.still.push(still);
         }
     });
 }
@@ -211,12 +216,18 @@ impl Registry {
         }
     }
 
+    /// Holds every thread still for good, after waiting for it at most for `patience`.
+    pub(crate) fn stand_still_for_good(&mut self, patience: Duration) {
+        let still = self.stand_still(patience);
+        self.still.push(still);
+    }
+
     pub(crate) fn workers(&self) -> &[Worker] {
         &self.workers
     }
 
     /// Waits until every thread stands still, at most for `patience`.
-    pub(crate) fn stand_still(&self, patience: Duration) -> Stillness {
+    fn stand_still(&self, patience: Duration) -> Stillness {
         let gate = Arc::new(Gate::default());
         let mut awaited = 0;
         // At the end of the process they stand still already, for good.

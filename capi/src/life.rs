@@ -14,7 +14,7 @@ use skytls::agent::{Encoded, Link, Record};
 use skytls::error::{Code, Error, Result};
 use skytls::protocol::frame::MAX_MESSAGE;
 use skytls::trace::Segment;
-use skytls::uplink::Uplink;
+use skytls::uplink::{Level, Uplink};
 
 use crate::callbacks::Callbacks;
 use crate::fork::{self, Registry, Worker};
@@ -226,11 +226,11 @@ impl Running {
         self.agent.segment()
     }
 
-    /// Waits until nothing is pending, at most for `limit`; says what is left.
-    pub(crate) fn flush(&self, limit: Duration) -> u64 {
+    /// Waits until everything accepted has come so far, at most for `limit`; says what has not.
+    pub(crate) fn flush(&self, level: Level, limit: Duration) -> u64 {
         match self.agent.handle() {
             // At the end of the process the thread stands still for good.
-            Some(handle) if !fork::has_ended() => wait::settled(handle, &self.uplink, limit),
+            Some(handle) if !fork::has_ended() => wait::settled(handle, &self.uplink, level, limit),
             _ => self.uplink.books().total.pending,
         }
     }

@@ -4,28 +4,25 @@
 //! run, and it refuses a thread that is in another runtime of a Rust host.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use skytls::uplink::Uplink;
+use skytls::uplink::{Level, Uplink};
 use tokio::runtime::Handle;
 
 /// What the engine's thread may be late by; it is late only if a callback of the host blocks.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// Waits until nothing is pending, at most for `limit`; says what is left.
-pub(crate) fn settled(handle: &Handle, uplink: &Uplink, limit: Duration) -> u64 {
-    if uplink.books().total.pending > 0 && !limit.is_zero() {
-        let asked = uplink.clone();
-        done(
-            handle,
-            async move {
-                asked.flush(limit).await;
-            },
-            limit,
-        );
+/// Waits until everything accepted has come so far, at most for `limit`; says what has not.
+pub(crate) fn settled(handle: &Handle, uplink: &Uplink, level: Level, limit: Duration) -> u64 {
+    let left = Arc::new(AtomicU64::new(uplink.books().total.pending));
+    if left.load(Ordering::Relaxed) > 0 && !limit.is_zero() {
+        let (asked, told) = (uplink.clone(), left.clone());
+        let ask = async move { told.store(asked.flush_to(level, limit).await, Ordering::Release) };
+        done(handle, ask, limit);
     }
-    uplink.books().total.pending
+    left.load(Ordering::Acquire)
 }
 
 /// Runs a task on the engine's thread and waits until it is done. It is to keep within `limit` itself.

@@ -34,8 +34,11 @@ fn programs_exit_under_load_and_in_mid_handshake() {
                     let mode = ["exit", "return", "thread"][number as usize % 3];
                     // A handshake takes one to ten milliseconds, wherever in it this is.
                     let delay = (number.wrapping_mul(7919) % 12_000).to_string();
-                    let address =
-                        if number % 4 == 0 { silent_address.clone() } else { backend.address() };
+                    let address = if number.is_multiple_of(4) {
+                        silent_address.clone()
+                    } else {
+                        backend.address()
+                    };
                     let mut command: Command = program.command();
                     command
                         .args([mode, &delay])

@@ -32,7 +32,7 @@ fn forks_under_load_lose_and_double_nothing() {
 
 #[test]
 fn a_fork_right_after_a_start_hangs_nobody() {
-    let rounds = count("SKYTLS_TEST_FORKS", 100) / 2;
+    let rounds = count("SKYTLS_TEST_FORKS", 100) / 4;
     let backend = Backend::start();
     let program = Program::compile("tests/c/fork_at_start.c", &[]);
     let out = program.run(&backend, &[&rounds.to_string()]);
@@ -89,6 +89,11 @@ fn workers_may_start_what_the_master_has_made() {
 #[test]
 fn a_child_without_the_files_is_told_and_may_try_again() {
     assert_eq!(processes("files"), ["after all"]);
+}
+
+#[test]
+fn a_child_has_a_spool_of_its_own() {
+    assert_eq!(processes("spool"), ["stored by the child", "stored by the parent"]);
 }
 
 /// How many of the numbers below `forks` leave that remainder by 16.

@@ -12,6 +12,7 @@ use crate::config::{Loaded, Settings};
 use crate::engine::{Engine, Purpose};
 use crate::error::{Code, Error, Result};
 use crate::relay::Relay;
+use crate::rotation::Rotator;
 use crate::uplink::Snapshot;
 
 /// Arguments of `skytls run`.
@@ -49,8 +50,10 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<()> {
     for path in relay.sockets() {
         out::listening(format_args!("unix:{}", path.display()));
     }
-    handle.block_on(signals.stop());
-    if handle.block_on(grace(settings.relay.shutdown_grace, &mut signals)) {
+    let rotators: Vec<Rotator> =
+        engine.rotator().into_iter().chain(relay.rotator()).cloned().collect();
+    handle.block_on(signals.stop(&rotators));
+    if handle.block_on(grace(settings.relay.shutdown_grace, &mut signals, &rotators)) {
         log::warn!("a second signal: stopping at once");
         return finish(engine);
     }
@@ -69,7 +72,7 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<()> {
         };
         tokio::select! {
             () = drain => false,
-            () = signals.stop() => true,
+            () = signals.stop(&rotators) => true,
         }
     });
     if impatient {
@@ -82,8 +85,8 @@ fn announce(settings: &Settings, engine: &Engine) {
     let mode = settings.tls.mode;
     let backends: Vec<String> = settings.link.backends.iter().map(ToString::to_string).collect();
     log::info!("sending to {} by {} ({})", backends.join(", "), mode.name(), mode.reason());
-    if let Some(generation) = engine.generation() {
-        let description = generation.description();
+    if let Some(rotator) = engine.rotator() {
+        let description = rotator.status().material;
         for (what, certificates) in [("CA", &description.ca), ("own", &description.chain)] {
             for certificate in certificates {
                 log::info!(
@@ -102,12 +105,12 @@ fn announce(settings: &Settings, engine: &Engine) {
 
 /// Goes on for so long, for the agents that end later than their sidecar is told to; says whether a
 /// second signal came.
-async fn grace(limit: Duration, signals: &mut Signals) -> bool {
+async fn grace(limit: Duration, signals: &mut Signals, rotators: &[Rotator]) -> bool {
     if limit.is_zero() {
         return false;
     }
     log::info!("told to stop: agents are served for {limit:?} more");
-    tokio::time::timeout(limit, signals.stop()).await.is_ok()
+    tokio::time::timeout(limit, signals.stop(rotators)).await.is_ok()
 }
 
 /// As many files as the system allows: each connection of an agent is one.
@@ -169,13 +172,19 @@ impl Signals {
         })
     }
 
-    async fn stop(&mut self) {
+    /// Waits for the end. SIGHUP reads certificates again meanwhile.
+    async fn stop(&mut self, rotators: &[Rotator]) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.hang_up.recv() => {
-                    log::warn!("SIGHUP: this version reads certificates only at the start");
+                    match rotators {
+                        [] => log::info!("SIGHUP: there is nothing that could be read again"),
+                        _ => log::info!("SIGHUP: certificates are read again"),
+                    }
+                    // The outcome is logged where it is known.
+                    rotators.iter().for_each(Rotator::request);
                 }
             }
         }
@@ -185,7 +194,7 @@ impl Signals {
 /// Waits for SIGTERM or SIGINT.
 pub(super) async fn stop_signal() {
     match Signals::new() {
-        Ok(mut signals) => signals.stop().await,
+        Ok(mut signals) => signals.stop(&[]).await,
         // Without handlers the signals end the process by themselves.
         Err(_) => std::future::pending().await,
     }

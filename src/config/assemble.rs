@@ -139,7 +139,8 @@ impl Assembly {
         let trust = self.trust(ca.is_some())?;
         let other = Key::ALL
             .iter()
-            .find(|&&key| key.needs_tls() && self.value(key).text != key.default_text());
+            .filter(|&&key| key.needs_tls() && !(self.has_listener_tls() && key.is_rotation()))
+            .find(|&&key| self.value(key).text != key.default_text());
         let facts = Facts {
             ca: ca.is_some(),
             force_tls: self.flag(Key::ForceTls)?,
@@ -149,7 +150,7 @@ impl Assembly {
             other: other.is_some(),
         };
         let mode = mode::decide(facts).map_err(|code| self.refusal(code, facts, other.copied()))?;
-        let identity = self.identity()?;
+        let (identity, passphrase_file) = self.identity()?;
         let fips = self.fips()?;
         self.judge_uris(&fips, ca.as_ref(), identity.as_ref())?;
         Ok(TlsSettings {
@@ -168,6 +169,9 @@ impl Assembly {
             policy: self.policy()?,
             fips,
             providers: self.providers()?,
+            passphrase_file,
+            reload_interval: self.seconds_or_off(Key::ReloadInterval)?,
+            drain_timeout: self.seconds(Key::DrainTimeout)?,
         })
     }
 
@@ -207,7 +211,8 @@ impl Assembly {
         }
     }
 
-    fn identity(&mut self) -> Result<Option<IdentitySource>> {
+    /// The client's chain and key, and the file of the passphrase.
+    fn identity(&mut self) -> Result<(Option<IdentitySource>, Option<PathBuf>)> {
         let passphrase_keys = [Key::KeyPassphrase, Key::KeyPassphrasePath];
         let set: Vec<Key> =
             passphrase_keys.into_iter().filter(|&key| self.value(key).set).collect();
@@ -220,19 +225,21 @@ impl Assembly {
             if let Some(&key) = set.first() {
                 self.warn(WarningKind::PassphraseUnused, key, "there is no key to decrypt".into());
             }
-            return Ok(None);
+            return Ok((None, None));
         }
-        let passphrase = match set.first() {
-            Some(&Key::KeyPassphrase) => self.text(Key::KeyPassphrase).map(Secret::new),
-            Some(&key) => match self.source(key)? {
-                Source::File(path) => Some(passphrase(&path, key)?),
-                _ => None,
-            },
-            None => None,
+        let file = match set.first() {
+            Some(&key) if key == Key::KeyPassphrasePath => {
+                self.source(key)?.path().map(Path::to_owned)
+            }
+            _ => None,
+        };
+        let passphrase = match &file {
+            Some(path) => Some(passphrase(path)?),
+            None => self.text(Key::KeyPassphrase).map(Secret::new),
         };
         let chain = self.source(Key::CertChainPath)?;
         let key = self.source(Key::KeyPath)?;
-        Ok(Some(IdentitySource { chain, key, passphrase }))
+        Ok((Some(IdentitySource { chain, key, passphrase }), file))
     }
 
     /// The file that a set path means.
@@ -457,8 +464,8 @@ impl Assembly {
 }
 
 /// The first line of a passphrase file, without its end.
-fn passphrase(path: &Path, key: Key) -> Result<Secret> {
-    let error = |code| Error::new(code).key(key.name()).file(path);
+pub(super) fn passphrase(path: &Path) -> Result<Secret> {
+    let error = |code| Error::new(code).key(Key::KeyPassphrasePath.name()).file(path);
     let unreadable =
         |cause| error(Code::FileUnreadable).expected("a file that can be read").because(cause);
     let metadata = path.metadata().map_err(unreadable)?;

@@ -178,9 +178,9 @@ keys! {
             "the FIPS provider's configuration, if not where OpenSSL finds it";
         Provider = "agent.ssl_provider" "SW_AGENT_SSL_PROVIDER" Built Kind::Text, "",
             "OpenSSL providers to load for key URIs";
-        ReloadInterval = "agent.ssl_reload_interval" "SW_AGENT_SSL_RELOAD_INTERVAL" Later PERIOD_OR_OFF, "10",
-            "how often the files are looked at; 0: never";
-        DrainTimeout = "agent.ssl_drain_timeout" "SW_AGENT_SSL_DRAIN_TIMEOUT" Later PERIOD_OR_OFF, "30",
+        ReloadInterval = "agent.ssl_reload_interval" "SW_AGENT_SSL_RELOAD_INTERVAL" Built PERIOD_OR_OFF, "10",
+            "how often the files are looked at; 0: only at SIGHUP";
+        DrainTimeout = "agent.ssl_drain_timeout" "SW_AGENT_SSL_DRAIN_TIMEOUT" Built PERIOD_OR_OFF, "30",
             "how long a connection made with replaced files may live on";
         KeylogPath = "agent.ssl_keylog_path" "SW_AGENT_SSL_KEYLOG_PATH" Later Kind::Path, "",
             "NSS key log, for debugging";
@@ -312,6 +312,11 @@ impl Key {
     pub(super) fn needs_tls(self) -> bool {
         self.name().starts_with("agent.ssl_")
             && !matches!(self, Self::TrustedCaPath | Self::KeyPath | Self::CertChainPath)
+    }
+
+    /// Whether it is about the rotation of files, those of a listener too.
+    pub(super) fn is_rotation(self) -> bool {
+        matches!(self, Self::ReloadInterval | Self::DrainTimeout)
     }
 
     /// Whether a URI of OpenSSL's store may stand in place of a path.

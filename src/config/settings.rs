@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::proxy::Proxy;
+use crate::error::Result;
 
 /// The settings of one engine.
 #[derive(Debug, Clone)]
@@ -140,6 +141,12 @@ pub struct TlsSettings {
     pub fips: Fips,
     /// `agent.ssl_provider`: what is loaded into a private library context for key URIs.
     pub providers: Vec<String>,
+    /// `agent.ssl_key_passphrase_path`, from which the identity's passphrase was read.
+    pub passphrase_file: Option<PathBuf>,
+    /// `agent.ssl_reload_interval`: how often the files are looked at.
+    pub reload_interval: Option<Duration>,
+    /// `agent.ssl_drain_timeout`: how long a connection made with replaced files may live on.
+    pub drain_timeout: Duration,
 }
 
 /// Whether the link must be FIPS's.
@@ -418,6 +425,19 @@ impl<T> fmt::Debug for Secret<T> {
 // === impl TlsSettings ===
 
 impl TlsSettings {
+    /// The same with the passphrase as its file holds it now.
+    ///
+    /// # Errors
+    ///
+    /// When that file cannot be read.
+    pub(crate) fn with_fresh_passphrase(&self) -> Result<Self> {
+        let mut fresh = self.clone();
+        if let (Some(path), Some(identity)) = (&self.passphrase_file, &mut fresh.identity) {
+            identity.passphrase = Some(super::assemble::passphrase(path)?);
+        }
+        Ok(fresh)
+    }
+
     /// Whether the rule for certificates of SkyWalking's key script may speak: it cannot vouch for
     /// revocation or strictness, nor for whose code verified a signature.
     pub fn same_name_rule(&self) -> bool {

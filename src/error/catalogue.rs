@@ -185,7 +185,7 @@ catalogue! {
     KeyMismatch = 211, Material, Files, "the private key does not belong to the certificate",
         "use the key the certificate was requested with; compare `openssl pkey -in KEY -pubout` with `openssl x509 -in CERT -noout -pubkey`";
     OwnExpired = 212, Material, Files, "the own certificate has expired",
-        "renew the certificate; it is read again at the next start";
+        "renew the certificate; what runs takes the new one by itself";
     OwnNotYetValid = 213, Material, Files, "the own certificate is not valid yet",
         "check the clock of this machine, or wait until the certificate's notBefore";
     CaExpired = 214, Material, Files, "a CA certificate has expired",
@@ -215,6 +215,15 @@ catalogue! {
         "convert it: openssl pkcs8 -topk8 -in FILE -v2 aes256 -v2prf hmacWithSHA256 -out FILE.new";
     FipsWeak = 228, Material, Files, "a key or signature of the file is not approved by FIPS",
         "re-issue it with RSA of 2048 bits or more, or P-256, P-384 or P-521, and SHA-256 or better";
+
+    RotationRefused = 230, Material, Files, "the files have changed, and what they hold is not used",
+        "see the reason; the files are tried again at each look, or at SIGHUP";
+    FilesChanging = 231, Material, Files, "the files change while they are read",
+        "none, if it passes: write files elsewhere and rename them into place, so that no reader sees half of one";
+    ChainBroken = 232, Material, Files, "certificates of the chain do not belong together",
+        "write the leaf and the intermediates that issued it; `openssl verify -untrusted CHAIN -CAfile CA CHAIN` must agree";
+    EndsSoon = 233, Material, Files, "a certificate or revocation list ends soon",
+        "renew it and replace the file; what runs takes the new one by itself";
 
     // 3xx: OpenSSL
     OpenSslFailed = 301, Machine, OpenSsl, "OpenSSL cannot be set up",

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_openssl::SslStream;
 
 use super::greeting::{self, Opening, Prefixed};
+use super::rotation::Retirement;
 use super::{Course, Desk, route};
 use crate::error::{Code, Error};
 use crate::tls::{Acceptor, agreed_to_h2, client_failure, client_subject};
@@ -60,6 +61,7 @@ pub(super) async fn serve<S>(
     tls: Option<Acceptor>,
     desk: Arc<Desk>,
     mut course: watch::Receiver<Course>,
+    retirement: Retirement,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -68,8 +70,8 @@ pub(super) async fn serve<S>(
         () = end(&mut course) => return,
     };
     match greeted {
-        Ok(Some(Greeted::Plain(stream))) => http2(stream, peer, desk, course).await,
-        Ok(Some(Greeted::Tls(stream))) => http2(stream, peer, desk, course).await,
+        Ok(Some(Greeted::Plain(stream))) => http2(stream, peer, desk, course, retirement).await,
+        Ok(Some(Greeted::Tls(stream))) => http2(stream, peer, desk, course, retirement).await,
         Ok(None) => {}
         Err(_) => log::debug!("{peer} did not greet in time"),
     }
@@ -166,11 +168,18 @@ where
     Some(stream)
 }
 
+/// Waits for the end of a drain, if there is one.
+async fn over(end: Option<Instant>) -> Option<()> {
+    sleep_until(end?).await;
+    Some(())
+}
+
 async fn http2(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Arc<str>,
     desk: Arc<Desk>,
     mut course: watch::Receiver<Course>,
+    mut retirement: Retirement,
 ) {
     let limits = desk.limits;
     let activity = Arc::new(Activity::default());
@@ -197,6 +206,7 @@ async fn http2(
     let idle = activity.idle(limits.idle);
     tokio::pin!(connection, idle);
     let mut leaving = false;
+    let mut retired = None;
     loop {
         tokio::select! {
             ended = &mut connection => {
@@ -214,6 +224,15 @@ async fn http2(
             () = &mut idle, if !leaving => {
                 leaving = true;
                 connection.as_mut().graceful_shutdown();
+            }
+            drain = retirement.due(), if retired.is_none() => {
+                log::debug!("{peer} is asked to come again: the listener's certificates are new");
+                connection.as_mut().graceful_shutdown();
+                retired = Some(Instant::now() + drain);
+            }
+            Some(()) = over(retired) => {
+                log::info!("connection of {peer} is cut: it was made with replaced certificates");
+                return;
             }
         }
     }

@@ -14,11 +14,11 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
 
 use super::connection::{end, serve};
+use super::rotation::{Acceptors, Retirement};
 use super::socket::{self, SocketFile};
 use super::{Course, Desk};
 use crate::config::{ListenAddress, RelaySettings};
 use crate::error::{Code, Error, Result};
-use crate::tls::Acceptor;
 
 /// One open address.
 #[derive(Debug)]
@@ -117,7 +117,7 @@ impl Listener {
     /// Accepts until the course changes, then waits for the connections to end.
     pub(super) async fn run(
         self,
-        tls: Option<Acceptor>,
+        tls: Option<Acceptors>,
         desk: Arc<Desk>,
         course: watch::Receiver<Course>,
     ) {
@@ -142,7 +142,7 @@ impl Listener {
 
     async fn accept(
         &self,
-        tls: Option<&Acceptor>,
+        tls: Option<&Acceptors>,
         desk: &Arc<Desk>,
         course: &watch::Receiver<Course>,
         connections: &mut JoinSet<()>,
@@ -155,7 +155,11 @@ impl Listener {
                 // Answers are small: waiting for more to send with them only delays them.
                 let _ = stream.set_nodelay(true);
                 let peer = Arc::from(peer.to_string());
-                let serving = serve(stream, peer, tls.cloned(), desk, course);
+                let (tls, retirement) = match tls.map(Acceptors::current) {
+                    Some((tls, retirement)) => (Some(tls), retirement),
+                    None => (None, Retirement::never()),
+                };
+                let serving = serve(stream, peer, tls, desk, course, retirement);
                 connections.spawn(behind(door, serving));
             }
             Self::Unix { listener, .. } => {
@@ -166,7 +170,8 @@ impl Listener {
                 };
                 let Some(door) = door(&desk, &peer) else { return Ok(()) };
                 // Plaintext that cannot leave the machine.
-                connections.spawn(behind(door, serve(stream, peer, None, desk, course)));
+                let serving = serve(stream, peer, None, desk, course, Retirement::never());
+                connections.spawn(behind(door, serving));
             }
         }
         Ok(())

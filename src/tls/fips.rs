@@ -310,3 +310,23 @@ impl fmt::Display for FipsInfo {
         write!(f, "{} {}, {} of 8 proofs", self.provider, self.version, self.proofs.len())
     }
 }
+
+#[cfg(all(test, feature = "test-fips"))]
+mod tests {
+    use super::*;
+
+    /// Nobody else can unload it from a private context; if it is gone all the same, it is seen.
+    #[test]
+    fn a_provider_that_is_gone_is_seen_at_the_next_proof() {
+        let folder = env::var_os("SKYTLS_FIPS_DIR").expect("ci/fips says where a provider is");
+        let config = Path::new(&folder).join("fips.cnf");
+        let installation = find(Some(&config)).unwrap();
+        let section = installation.section.clone().unwrap();
+        let mut draft = load(&installation, &provider::text(&[(FIPS, section)])).unwrap();
+        assert_eq!(prove(&draft, &installation).unwrap().proofs, PROOFS);
+        draft.unload();
+        let error = prove(&draft, &installation).unwrap_err();
+        assert_eq!(error.code(), Code::FipsNotProven);
+        assert!(error.to_string().contains("proof 2 of 8"), "{error}");
+    }
+}

@@ -140,7 +140,9 @@ fn suites(
         && !off.contains(SslOptions::NO_TLSV1_3);
     let uses_1_2 = context.min_proto_version() != Some(SslVersion::TLS1_3)
         && !off.contains(SslOptions::NO_TLSV1_2);
-    if !(uses_1_3 && !newer.is_empty() || uses_1_2 && !older.is_empty()) {
+    let newer_counts = uses_1_3 && !newer.is_empty();
+    let older_counts = uses_1_2 && !older.is_empty();
+    if !newer_counts && !older_counts {
         return Err(Error::new(Code::FipsNothingLeft)
             .key(policy.ciphersuites.as_ref().map_or("openssl.cnf", |_| Key::Ciphersuites.name()))
             .found(system.unwrap_or_else(|| all.join(":")))

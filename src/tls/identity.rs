@@ -31,6 +31,7 @@ pub struct Identity {
     leaf: X509,
     above: Vec<X509>,
     notes: Vec<String>,
+    loose: usize,
 }
 
 /// Reads chain and key and checks that they belong together.
@@ -50,9 +51,9 @@ pub(super) fn load(source: &IdentitySource, names: &Names, realm: &Realm) -> Res
             .found(format!("a key that fits no certificate of {}", source.chain))
             .expected("the key of the certificate"));
     };
-    let order::Chain { leaf, above, notes } =
+    let order::Chain { leaf, above, notes, loose } =
         order::arrange(certificates, leaf_at, &source.chain.to_string());
-    Ok(Identity { key: keys.swap_remove(key_at), leaf, above, notes })
+    Ok(Identity { key: keys.swap_remove(key_at), leaf, above, notes, loose })
 }
 
 // === impl Identity ===
@@ -76,6 +77,11 @@ impl Identity {
     /// The whole chain, leaf first.
     pub fn certificates(&self) -> impl Iterator<Item = &X509Ref> {
         std::iter::once(self.leaf()).chain(self.above.iter().map(|certificate| &**certificate))
+    }
+
+    /// How many of its certificates stand above none of the others.
+    pub(super) fn loose(&self) -> usize {
+        self.loose
     }
 
     /// Says what was done to the file's order.

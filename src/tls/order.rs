@@ -13,6 +13,8 @@ pub(super) struct Chain {
     pub(super) above: Vec<X509>,
     /// What was done to the file's order, for whoever keeps the file.
     pub(super) notes: Vec<String>,
+    /// How many certificates belong to no link.
+    pub(super) loose: usize,
 }
 
 /// Puts certificates in order; `leaf_at` is the place of the leaf among them.
@@ -50,7 +52,7 @@ pub(super) fn arrange(certificates: Vec<X509>, leaf_at: usize, source: &str) -> 
              stand; they are sent last"
         ));
     }
-    Chain { leaf, above, notes }
+    Chain { leaf, above, notes, loose: unrelated }
 }
 
 fn issued(issuer: &X509Ref, subject: &X509Ref) -> bool {

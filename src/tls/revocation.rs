@@ -10,7 +10,7 @@ use openssl::x509::{X509Crl, X509CrlRef};
 
 use super::contents::{Contents, Shape};
 use super::realm::Realm;
-use super::{days_until, folder, is_early, is_over, name, read};
+use super::{days_until, folder, is_early, is_over, name, read, unix_seconds};
 use crate::config::Source;
 use crate::error::{Chain, Code, Error, Result};
 
@@ -30,6 +30,10 @@ pub struct CrlInfo {
     pub days_left: Option<i64>,
     /// How many certificates it holds.
     pub revoked: usize,
+    /// When it was issued, in seconds since 1970.
+    pub from: i64,
+    /// When the next one is due, in seconds since 1970.
+    pub until: Option<i64>,
 }
 
 /// Revocation lists, none of them outside its dates.
@@ -79,6 +83,8 @@ impl CrlInfo {
             next_update: list.next_update().map(ToString::to_string),
             days_left: list.next_update().map(days_until),
             revoked: list.get_revoked().map_or(0, |revoked| revoked.len()),
+            from: unix_seconds(list.last_update()).unwrap_or(i64::MAX),
+            until: list.next_update().and_then(unix_seconds),
         }
     }
 }

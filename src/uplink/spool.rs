@@ -165,11 +165,14 @@ impl Spool {
     }
 
     /// Waits until what was submitted of this kind is on disk.
-    pub(super) async fn stored(&self, kind: Kind) {
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Stopped`] when the worker has ended before that.
+    pub(super) async fn stored(&self, kind: Kind) -> Result<()> {
         let (answer, answered) = oneshot::channel();
         self.tell(Command::Barrier(kind, answer));
-        // An error: the worker has ended, and said so.
-        let _ = answered.await;
+        answered.await.map_err(|_| Error::new(Code::Stopped))
     }
 
     pub(super) fn done(&self, kind: Kind, places: Vec<Place>) {

@@ -108,6 +108,15 @@ impl Client {
         Self { send, connection: tokio::spawn(connection) }
     }
 
+    /// As [`Client::over`]; `None` if the other side is gone.
+    pub async fn try_over(
+        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Option<Self> {
+        let (send, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(io)).await.ok()?;
+        Some(Self { send, connection: tokio::spawn(connection) })
+    }
+
     /// Begins a call.
     pub fn open(&mut self, request: Request<()>) -> Call {
         let (send, receive) = mpsc::channel(1);

@@ -179,6 +179,50 @@ static void without_files(void)
     skytls_agent_free(own);
 }
 
+static skytls_agent *spooling(const char *folder, const char *backend)
+{
+    skytls_config *config = test_config();
+    skytls_agent *own = NULL;
+    OK(skytls_config_set(config, "spool.path", folder, err));
+    if (backend != NULL)
+        OK(skytls_config_set(config, "collector.backend_service", backend, err));
+    OK(skytls_agent_new(config, &own, err));
+    skytls_config_free(config);
+    OK(skytls_agent_start(own, err));
+    return own;
+}
+
+/* Parent and child store their records apart, nobody delivers; later ones do, each record once. */
+static void with_spool(void)
+{
+    char folder[] = "/tmp/skytls-spool-XXXXXX";
+    CHECK(mkdtemp(folder) != NULL);
+    skytls_agent *own = spooling(folder, "localhost:1");
+    OK(report_text(own, "stored by the parent", err));
+    OK(skytls_agent_flush(own, SKYTLS_DURABLE, 30000, err));
+    FAILS(SKYTLS_STILL_PENDING, skytls_agent_flush(own, SKYTLS_DELIVERED, 20, err));
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        OK(report_text(own, "stored by the child", err));
+        OK(skytls_agent_flush(own, SKYTLS_DURABLE, 30000, err));
+        CHECK(status_of(own).accepted == 1);
+        exit(0);
+    }
+    wait_for(pid);
+    OK(skytls_agent_stop(own, 0, NULL, err));
+    skytls_agent_free(own);
+    /* One agent takes over what one process has left. */
+    skytls_agent *later[2] = {spooling(folder, NULL), spooling(folder, NULL)};
+    for (int i = 0; i < 2; i++) {
+        OK(skytls_agent_flush(later[i], SKYTLS_DELIVERED, 30000, err));
+        skytls_agent_free(later[i]);
+    }
+    char command[128];
+    snprintf(command, sizeof command, "rm -r '%s'", folder);
+    CHECK(system(command) == 0);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -188,7 +232,7 @@ int main(int argc, char **argv)
         {"daemon", as_daemon},       {"double", double_fork},
         {"vfork", vfork_and_exec},   {"callback", NULL},
         {"orders", odd_orders},      {"workers", started_in_children},
-        {"files", without_files},
+        {"files", without_files},    {"spool", with_spool},
     };
     CHECK(argc == 2);
     watchdog(120);

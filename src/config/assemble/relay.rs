@@ -44,6 +44,11 @@ impl Assembly {
         })
     }
 
+    /// Whether this is a relay whose listener has a certificate.
+    pub(super) fn has_listener_tls(&self) -> bool {
+        self.relay && self.value(Key::RelayCertChainPath).set
+    }
+
     /// A promise to keep records on disk needs a disk.
     fn ack(&self) -> Result<RelayAck> {
         let (ack, spool) = (self.value(Key::Ack), self.value(Key::SpoolPath).set);

@@ -4,6 +4,7 @@
 //! read, or *behind*: then a cursor stands where reading goes on, and everything new lies behind it,
 //! so that the order of the kind is kept. It does not decide what is kept in memory.
 
+mod compaction;
 mod place;
 
 use std::collections::{HashMap, VecDeque};
@@ -48,6 +49,8 @@ pub(super) struct Shelf {
     numbers: HashMap<Arc<Passport>, u32>,
     /// Where to read on; none: the shelf is level.
     cursor: Option<Cursor>,
+    /// Where records are now that were copied to another file.
+    moved: HashMap<Place, Place>,
 }
 
 /// What reading yields.
@@ -97,6 +100,7 @@ impl Shelf {
             writer: None,
             numbers: HashMap::new(),
             cursor: None,
+            moved: HashMap::new(),
         }
     }
 
@@ -245,7 +249,7 @@ impl Shelf {
         segment.len = len;
         segment.records += records;
         segment.live += records;
-        segment.newest = time;
+        segment.newest = segment.newest.max(time);
         if behind && self.cursor.is_none() {
             let passports = self.numbers.iter().map(|(p, number)| (*number, Some(p.clone())));
             self.cursor = Some(Cursor {
@@ -362,6 +366,11 @@ impl Shelf {
 
     /// Records need not be sent any more; says how many of them were still to be.
     pub(super) fn settle(&mut self, places: &mut [Place]) -> u64 {
+        for place in &mut *places {
+            if let Some(new) = self.moved.remove(place) {
+                *place = new;
+            }
+        }
         places.sort_unstable();
         let mut settled = 0;
         for run in places.chunk_by(|a, b| a.segment == b.segment) {

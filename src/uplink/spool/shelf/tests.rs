@@ -286,6 +286,30 @@ fn the_oldest_file_can_be_given_up_with_what_is_in_it() {
 }
 
 #[test]
+fn a_file_kept_by_few_records_makes_room_for_a_copy_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shelf = Shelf::new(Kind::Trace, folder.path());
+    let first = write_at(&mut shelf, 0..100, 5, 100, false);
+    let second = write_at(&mut shelf, 100..200, 6, 100, false);
+    let at = |place: Place, index| Place { index, ..place };
+    assert!(!shelf.compact(LARGE).unwrap(), "all of it is still needed");
+    shelf.settle(&mut (0..99).map(|index| at(first, index)).collect::<Vec<Place>>());
+    let before = shelf.bytes();
+    assert!(shelf.compact(LARGE).unwrap());
+    assert!(shelf.bytes() < before * 2 / 3, "{before}, {}", shelf.bytes());
+    // Done twice, under the name it had first.
+    shelf.settle(&mut (0..98).map(|index| at(second, index)).collect::<Vec<Place>>());
+    while shelf.compact(100).unwrap() {}
+    assert_eq!(shelf.settle(&mut [at(second, 98)]), 1);
+    drop(shelf);
+    let (mut shelf, found) = reopen(folder.path());
+    assert_eq!(found, 2);
+    let mut left = read(&mut shelf);
+    left.sort_unstable();
+    assert_eq!(left, [99, 199]);
+}
+
+#[test]
 fn nobody_else_can_read_the_files() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();

@@ -12,7 +12,7 @@ use crate::uplink::Uplink;
 use crate::uplink::ledger::{Amount, SHARE};
 use crate::uplink::spool::codec::Stored;
 use crate::uplink::spool::now;
-use crate::uplink::spool::shelf::{Line, Place};
+use crate::uplink::spool::shelf::{Line, Place, Shelf};
 
 /// Written, and to be handed on.
 struct Batch {
@@ -59,20 +59,22 @@ impl Worker {
     fn store(&mut self, uplink: &Uplink, kind: Kind) -> Option<Batch> {
         let pending = &mut self.pending[kind.index()];
         let mut items = Vec::new();
-        let (mut bytes, mut records) = (0, 0);
+        let (mut bytes, mut records, mut lines) = (0, 0, 0);
         while bytes < GROUP {
             let Some(item) = pending.pop_front() else { break };
             bytes += item.len();
             records += usize::from(matches!(item, Pending::Record(_)));
+            lines += usize::from(!matches!(item, Pending::Barrier(_)));
             items.push(item);
         }
         if items.is_empty() {
             return None;
         }
-        let behind = self.shelves[kind.index()].is_behind() || self.is_crowded(uplink, kind);
-        if records == 0 && !behind {
+        let behind = self.shelves[kind.index()].is_behind();
+        if lines == 0 || (records == 0 && !behind) {
             return Some(Batch { kind, items, first: None, behind });
         }
+        let behind = behind || self.is_crowded(uplink, kind);
         let result = match self.retry.is_some_and(|retry| retry > Instant::now()) {
             true => Err(Trouble::Failed(None)),
             false if !self.make_room(uplink, kind, bytes as u64) => Err(Trouble::Full),
@@ -138,7 +140,7 @@ impl Worker {
                 Pending::End(_) | Pending::Barrier(_) => {}
             }
         }
-        let segment = (self.settings.max_bytes / 32).clamp(64 * 1024, 16 * 1024 * 1024);
+        let segment = self.segment_bytes();
         self.shelves[kind.index()].append(&lines, now(), segment, behind)
     }
 
@@ -208,10 +210,29 @@ impl Worker {
             if total == 0 || (bytes <= free && (own == 0 || own + bytes <= SHARE * free)) {
                 return true;
             }
-            if uplink.0.settings.on_full != OnFull::DropOldest || !self.drop_oldest(uplink) {
+            let oldest = uplink.0.settings.on_full == OnFull::DropOldest;
+            let made = self.compact() || (oldest && self.drop_oldest(uplink));
+            if !made {
                 return false;
             }
         }
+    }
+
+    /// Replaces a file that is kept by a few records; `false` if none is.
+    fn compact(&mut self) -> bool {
+        let segment = self.segment_bytes();
+        let replaced = |shelf: &mut Shelf| {
+            shelf.compact(segment).unwrap_or_else(|error| {
+                log::debug!("{} spool: {error}", shelf.kind().name());
+                false
+            })
+        };
+        self.shelves.iter_mut().any(replaced)
+    }
+
+    /// How long a file gets.
+    fn segment_bytes(&self) -> u64 {
+        (self.settings.max_bytes / 32).clamp(64 * 1024, 16 * 1024 * 1024)
     }
 
     pub(super) fn sync(&mut self) {
