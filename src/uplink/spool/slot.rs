@@ -34,7 +34,11 @@ impl Slot {
     /// Takes the first free slot of a folder, which is made if need be.
     pub(super) fn take(root: &Path) -> Result<Self> {
         let unusable = |path: &Path, error: io::Error| {
-            Error::new(Code::SpoolUnusable).key("spool.path").file(path).because(error)
+            Error::new(Code::SpoolUnusable)
+                .key("spool.path")
+                .file(path)
+                .expected("a folder that only skytls writes")
+                .because(error)
         };
         make(root).map_err(|error| unusable(root, error))?;
         for number in 0..SLOTS {
@@ -47,7 +51,8 @@ impl Slot {
         Err(Error::new(Code::SpoolUnusable)
             .key("spool.path")
             .file(root)
-            .found(format_args!("{SLOTS} processes that use it")))
+            .found(format_args!("{SLOTS} processes that use it"))
+            .expected("a free slot"))
     }
 
     pub(super) fn folder(&self) -> &Path {
