@@ -13,6 +13,7 @@ mod listener;
 mod metadata;
 mod outage;
 mod pass;
+mod room;
 mod rotation;
 mod route;
 mod socket;
@@ -23,11 +24,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::config::{Backend, RelayAck, Settings, reached};
+use crate::config::{Backend, ListenerLimits, RelayAck, Settings, reached};
 use crate::error::{Code, Error, Result};
 use crate::rotation::{Rotator, Rotor};
 use crate::transport::Transport;
@@ -37,6 +38,7 @@ use complaints::Complaints;
 use listener::Listener;
 use metadata::Policy;
 use outage::Outage;
+use room::Room;
 
 pub use outage::StandIn;
 
@@ -58,8 +60,13 @@ struct Desk {
     transport: Transport,
     policy: Policy,
     complaints: Complaints,
-    ack: RelayAck,
     outage: Outage,
+    ack: RelayAck,
+    limits: ListenerLimits,
+    /// For messages that are still arriving.
+    room: Room,
+    /// One for each connection that may be open.
+    doors: Arc<Semaphore>,
     /// How long the backend may take to answer a unary call.
     timeout: Duration,
 }
@@ -106,8 +113,11 @@ impl Relay {
             transport,
             policy: Policy::new(settings),
             complaints: Complaints::default(),
-            ack: settings.relay.ack,
             outage: Outage::default(),
+            ack: settings.relay.ack,
+            limits: settings.relay.limits,
+            room: Room::new(settings.relay.limits.partial),
+            doors: Arc::new(Semaphore::new(settings.relay.limits.connections)),
             timeout: settings.link.upstream_timeout,
         });
         handle.spawn(outage::watch(Arc::downgrade(&desk), desk.transport.clone()));

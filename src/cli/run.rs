@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{SettingsArgs, logging, out};
@@ -32,6 +33,7 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<()> {
         log::warn!("agent.enable is false: there is nothing to do");
         return Ok(());
     }
+    allow_open_files(settings.relay.limits.connections);
     let engine = Engine::start(&settings, Purpose::Relay)?;
     let handle = engine.handle().cloned().ok_or_else(|| Error::new(Code::Bug))?;
     let relay =
@@ -51,6 +53,10 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<()> {
     let rotators: Vec<Rotator> =
         engine.rotator().into_iter().chain(relay.rotator()).cloned().collect();
     handle.block_on(signals.stop(&rotators));
+    if handle.block_on(grace(settings.relay.shutdown_grace, &mut signals, &rotators)) {
+        log::warn!("a second signal: stopping at once");
+        return finish(engine);
+    }
     let limit = settings.relay.drain_timeout;
     let deadline = Instant::now() + limit;
     log::info!("stopping: calls under way and records get {limit:?}");
@@ -94,6 +100,30 @@ fn announce(settings: &Settings, engine: &Engine) {
             let next = list.next_update.as_deref().unwrap_or("never");
             log::info!("revocation list of {}, next update {next}", list.issuer);
         }
+    }
+}
+
+/// Goes on for so long, for the agents that end later than their sidecar is told to; says whether a
+/// second signal came.
+async fn grace(limit: Duration, signals: &mut Signals, rotators: &[Rotator]) -> bool {
+    if limit.is_zero() {
+        return false;
+    }
+    log::info!("told to stop: agents are served for {limit:?} more");
+    tokio::time::timeout(limit, signals.stop(rotators)).await.is_ok()
+}
+
+/// As many files as the system allows: each connection of an agent is one.
+fn allow_open_files(connections: usize) {
+    let allowed = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard).or(Ok(soft))
+    });
+    match allowed {
+        Ok(files) if files < connections as u64 => log::info!(
+            "{files} open files are allowed, fewer than the {connections} of relay.max_connections"
+        ),
+        Ok(_) => {}
+        Err(error) => log::debug!("how many files may be open is not known: {error}"),
     }
 }
 

@@ -70,6 +70,8 @@ const COUNT_OR_NONE: Kind = Kind::Whole { least: 0, most: i32::MAX as u64 };
 const PERIOD: Kind = Kind::Seconds { least: 1, most: i32::MAX as u64 };
 const PERIOD_OR_OFF: Kind = Kind::Seconds { least: 0, most: i32::MAX as u64 };
 const SIZE: Kind = Kind::Bytes { least: 1, most: i64::MAX as u64 };
+const MESSAGE: Kind = Kind::Bytes { least: 1, most: 1 << 30 };
+const HEADERS: Kind = Kind::Bytes { least: 1024, most: 1 << 24 };
 const SWITCH: Kind = Kind::OneOf(&["auto", "off"]);
 
 keys! {
@@ -226,10 +228,24 @@ keys! {
             "more metadata names to forward, separated by commas";
         Ack = "relay.ack" "SW_RELAY_ACK" Built Kind::OneOf(&["queued", "spooled", "delivered"]), "",
             "when a local agent's stream is answered: its records are in memory, in the spool, or confirmed by the backend; empty: `spooled` with a spool, else `queued`";
-        ShutdownGrace = "relay.shutdown_grace" "SW_RELAY_SHUTDOWN_GRACE" Later PERIOD_OR_OFF, "0",
+        ShutdownGrace = "relay.shutdown_grace" "SW_RELAY_SHUTDOWN_GRACE" Built PERIOD_OR_OFF, "0",
             "how long to keep accepting after SIGTERM";
         RelayDrainTimeout = "relay.drain_timeout" "SW_RELAY_DRAIN_TIMEOUT" Built PERIOD_OR_OFF, "10",
             "how long to send what is queued after SIGTERM";
+        MaxConnections = "relay.max_connections" "SW_RELAY_MAX_CONNECTIONS" Built COUNT, "20000",
+            "connections of local agents at a time, all addresses together; further ones are closed at once";
+        MaxStreams = "relay.max_streams" "SW_RELAY_MAX_STREAMS" Built COUNT, "200",
+            "calls that one connection may have open at a time";
+        MaxMessageSize = "relay.max_message_size" "SW_RELAY_MAX_MESSAGE_SIZE" Built MESSAGE, "52428800",
+            "bytes of the largest message that is taken from a local agent";
+        MaxHeaderSize = "relay.max_header_size" "SW_RELAY_MAX_HEADER_SIZE" Built HEADERS, "16384",
+            "bytes of metadata that a call may carry";
+        MaxPartialBytes = "relay.max_partial_bytes" "SW_RELAY_MAX_PARTIAL_BYTES" Built SIZE, "268435456",
+            "bytes of messages that are still arriving, of all local agents together; at least one message fits";
+        GreetingTimeout = "relay.greeting_timeout" "SW_RELAY_GREETING_TIMEOUT" Built PERIOD, "10",
+            "how long a client may take for its TLS handshake and the preface of HTTP/2";
+        IdleTimeout = "relay.idle_timeout" "SW_RELAY_IDLE_TIMEOUT" Built PERIOD_OR_OFF, "600",
+            "a connection without calls is closed after this time; 0: never";
         AdminListen = "admin.listen" "SW_ADMIN_LISTEN" Later Kind::Text, "",
             "where health, metrics and status are served; empty: off";
     }

@@ -339,10 +339,33 @@ pub struct RelaySettings {
     pub authentication: Option<Secret>,
     /// `relay.forward_headers`, in lower case.
     pub forward_headers: Vec<String>,
+    /// `relay.shutdown_grace`.
+    pub shutdown_grace: Duration,
+    /// What local agents may use up.
+    pub limits: ListenerLimits,
     /// `relay.drain_timeout`.
     pub drain_timeout: Duration,
     /// `relay.ack`.
     pub ack: RelayAck,
+}
+
+/// What local agents may use up, so that none of them harms the others.
+#[derive(Debug, Clone, Copy)]
+pub struct ListenerLimits {
+    /// `relay.max_connections`.
+    pub connections: usize,
+    /// `relay.max_streams`, of one connection.
+    pub streams: u32,
+    /// `relay.max_message_size`, in bytes.
+    pub message: usize,
+    /// `relay.max_header_size`, in bytes.
+    pub headers: u32,
+    /// `relay.max_partial_bytes`: at least one message.
+    pub partial: usize,
+    /// `relay.greeting_timeout`.
+    pub greeting: Duration,
+    /// `relay.idle_timeout`; `None`: never.
+    pub idle: Option<Duration>,
 }
 
 /// What a listener shows of itself and demands of its clients.

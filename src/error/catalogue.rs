@@ -358,6 +358,12 @@ catalogue! {
         "see OpenSSL's reason";
     TokenRefused = 715, Settings, Listen, "a local agent did not present the token of relay.authentication",
         "set the agent's authentication (SW_AGENT_AUTHENTICATION) to the value of relay.authentication";
+    TooManyConnections = 716, Settings, Listen, "more local clients than relay.max_connections",
+        "raise relay.max_connections, and the limit of open files (ulimit -n) if it is lower; or find out who opens so many";
+    TooManyPartials = 717, Settings, Listen, "unfinished messages of local agents take all the room there is for them",
+        "find out who sends large messages slowly, or raise relay.max_partial_bytes";
+    AcceptFailed = 718, Machine, Listen, "a local client's connection cannot be accepted",
+        "see the reason; for too many open files raise their limit (ulimit -n, LimitNOFILE of systemd)";
 
     // 8xx: uplink
     QueueFull = 801, Network, Uplink, "the queue is full",

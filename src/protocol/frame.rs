@@ -102,6 +102,15 @@ impl Splitter {
         }
     }
 
+    /// Bytes of a message that has begun and not ended, asked after [`next`](Self::next) has returned
+    /// `None`.
+    pub fn unfinished(&self) -> usize {
+        match &self.state {
+            State::Payload { have, .. } => have.len(),
+            _ => 0,
+        }
+    }
+
     /// Whether the data may end here, asked after [`next`](Self::next) has returned `None`.
     ///
     /// # Errors

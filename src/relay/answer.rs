@@ -7,7 +7,8 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::metadata::GRPC_CONTENT_TYPE;
 
-use crate::error::{Chain, Error, Kind};
+use super::Desk;
+use crate::error::{Chain, Code, Error, Kind};
 
 /// What nearly every method answers: `Commands` without a command, which is an empty message.
 const NO_COMMANDS: &[u8] = &[0, 0, 0, 0, 0];
@@ -31,6 +32,13 @@ pub(super) fn no_commands() -> Response<Body> {
 /// A failed call.
 pub(super) fn status(status: Status) -> Response<Body> {
     status.into_http()
+}
+
+/// Unfinished messages take all the room there is for them.
+pub(super) fn no_room(desk: &Desk) -> Response<Body> {
+    let error = Error::new(Code::TooManyPartials);
+    desk.complaints.say(&error);
+    status(Status::resource_exhausted(error.to_string()))
 }
 
 /// A failure of this side or of the way to the backend, with its id and cause.

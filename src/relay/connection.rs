@@ -1,7 +1,7 @@
 //! One connection of a local client: its greeting, its TLS handshake, then HTTP/2 until it ends.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::server::conn::http2;
@@ -9,7 +9,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_openssl::SslStream;
 
 use super::greeting::{self, Opening, Prefixed};
@@ -21,18 +21,34 @@ use crate::tls::{Acceptor, agreed_to_h2, client_failure, client_subject};
 /// A client ready for HTTP/2.
 enum Greeted<S> {
     Plain(Prefixed<S>),
-    Tls(SslStream<BufReader<Prefixed<S>>>),
+    Tls(Prefixed<SslStream<BufReader<Prefixed<S>>>>),
 }
 
-/// A client that connects and says nothing, or does not finish its handshake, is let go.
-const GREETING: Duration = Duration::from_secs(10);
-/// What one local connection may have in flight before it has to wait for the queue.
-const STREAM_WINDOW: u32 = 256 * 1024;
+/// What a connection is used for, to tell when it is not.
+#[derive(Debug, Default)]
+struct Activity(Mutex<Calls>);
+
+#[derive(Debug, Default)]
+struct Calls {
+    open: usize,
+    /// When the last one was answered.
+    last: Option<Instant>,
+}
+
+/// A call, as long as it lives.
+struct Busy<'a>(&'a Activity);
+
+/// What one stream may have in flight before it has to wait for the queue: with ten thousand agents
+/// that wait, 640 MiB.
+const STREAM_WINDOW: u32 = 64 * 1024;
 /// Many times the window of a stream: a stream that waits must not hold up the others, and h2 ends
 /// connections on which small frames worth half of this lie unread.
 const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
-const STREAMS: u32 = 1000;
-const HEADERS: u32 = 64 * 1024;
+/// Answers are small.
+const SEND_BUFFER: usize = 64 * 1024;
+/// A client that has gone without a word is found out by pings, so far apart while nothing comes.
+const PING: Duration = Duration::from_secs(60);
+const PING_ANSWER: Duration = Duration::from_secs(20);
 /// TLS records are read in one go up to here, instead of two system calls for each.
 const READ_BUFFER: usize = 32 * 1024;
 const HTTP_1_REFUSAL: &[u8] =
@@ -50,14 +66,14 @@ pub(super) async fn serve<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let greeted = tokio::select! {
-        greeted = timeout(GREETING, greet(stream, &peer, tls.as_ref(), &desk)) => greeted,
+        greeted = timeout(desk.limits.greeting, greet(stream, &peer, tls.as_ref(), &desk)) => greeted,
         () = end(&mut course) => return,
     };
     match greeted {
         Ok(Some(Greeted::Plain(stream))) => http2(stream, peer, desk, course, retirement).await,
         Ok(Some(Greeted::Tls(stream))) => http2(stream, peer, desk, course, retirement).await,
         Ok(None) => {}
-        Err(_) => log::debug!("{peer} did not greet within {GREETING:?}"),
+        Err(_) => log::debug!("{peer} did not greet in time"),
     }
 }
 
@@ -81,7 +97,8 @@ where
     };
     let code = match (opening, tls) {
         (Opening::Tls, Some(acceptor)) => {
-            return handshake(stream, peer, acceptor, desk).await.map(Greeted::Tls);
+            let stream = handshake(stream, peer, acceptor, desk).await?;
+            return greeting::preface(stream).await.ok().map(Greeted::Tls);
         }
         (Opening::Http2, None) => return Some(Greeted::Plain(stream)),
         (Opening::Nothing, _) => return None,
@@ -153,7 +170,7 @@ where
 
 /// Waits for the end of a drain, if there is one.
 async fn over(end: Option<Instant>) -> Option<()> {
-    tokio::time::sleep_until(end?).await;
+    sleep_until(end?).await;
     Some(())
 }
 
@@ -164,18 +181,31 @@ async fn http2(
     mut course: watch::Receiver<Course>,
     mut retirement: Retirement,
 ) {
+    let limits = desk.limits;
+    let activity = Arc::new(Activity::default());
     let service = service_fn({
-        let peer = peer.clone();
-        move |request| route::call(desk.clone(), peer.clone(), request)
+        let (peer, activity) = (peer.clone(), activity.clone());
+        move |request| {
+            let (desk, peer, activity) = (desk.clone(), peer.clone(), activity.clone());
+            async move {
+                let _busy = activity.begin();
+                route::call(desk, peer, request).await
+            }
+        }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(STREAMS)
-        .max_header_list_size(HEADERS)
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(limits.headers)
+        .max_send_buf_size(SEND_BUFFER)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING_ANSWER)
         .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
+    let idle = activity.idle(limits.idle);
+    tokio::pin!(connection, idle);
+    let mut leaving = false;
     let mut retired = None;
     loop {
         tokio::select! {
@@ -190,6 +220,11 @@ async fn http2(
                 (_, Course::Drain) => connection.as_mut().graceful_shutdown(),
                 (_, Course::Serve) => {}
             },
+            // A dialogue that still goes on may end.
+            () = &mut idle, if !leaving => {
+                leaving = true;
+                connection.as_mut().graceful_shutdown();
+            }
             drain = retirement.due(), if retired.is_none() => {
                 log::debug!("{peer} is asked to come again: the listener's certificates are new");
                 connection.as_mut().graceful_shutdown();
@@ -200,5 +235,46 @@ async fn http2(
                 return;
             }
         }
+    }
+}
+
+// === impl Activity ===
+
+impl Activity {
+    fn begin(&self) -> Busy<'_> {
+        self.calls().open += 1;
+        Busy(self)
+    }
+
+    /// Returns when there was no call for so long.
+    async fn idle(&self, limit: Option<Duration>) {
+        let Some(limit) = limit else { return std::future::pending().await };
+        let begun = Instant::now();
+        let mut until = begun + limit;
+        loop {
+            sleep_until(until).await;
+            let calls = self.calls();
+            let quiet = match calls.open {
+                0 => calls.last.unwrap_or(begun),
+                _ => Instant::now(),
+            };
+            drop(calls);
+            until = quiet + limit;
+            if until <= Instant::now() {
+                return;
+            }
+        }
+    }
+
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        let mut calls = self.0.calls();
+        calls.open -= 1;
+        calls.last = Some(Instant::now());
     }
 }

@@ -28,8 +28,8 @@ pub(super) struct Prefixed<S> {
     taken: usize,
 }
 
-/// The longest word that has to be read.
-const LONGEST: usize = 8;
+/// The longest word that has to be read: HTTP/2's preface.
+const LONGEST: usize = 24;
 /// The start of HTTP/2's connection preface (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HT";
 /// A handshake record of any version of TLS.
@@ -60,7 +60,18 @@ pub(super) async fn read<S: AsyncRead + Unpin>(
             length => filled += length,
         }
     };
-    Ok((opening, Prefixed { stream, first, filled, taken: 0 }))
+    let mut stream = Prefixed { stream, first, filled, taken: 0 };
+    if opening == Opening::Http2 {
+        stream.complete().await?;
+    }
+    Ok((opening, stream))
+}
+
+/// Reads the whole preface of HTTP/2: the server behind would wait for it without a deadline.
+pub(super) async fn preface<S: AsyncRead + Unpin>(stream: S) -> io::Result<Prefixed<S>> {
+    let mut stream = Prefixed { stream, first: [0; LONGEST], filled: 0, taken: 0 };
+    stream.complete().await?;
+    Ok(stream)
 }
 
 /// `None`: too few bytes to know.
@@ -81,6 +92,14 @@ fn judge(bytes: &[u8]) -> Option<Opening> {
 }
 
 // === impl Prefixed ===
+
+impl<S: AsyncRead + Unpin> Prefixed<S> {
+    async fn complete(&mut self) -> io::Result<()> {
+        self.stream.read_exact(&mut self.first[self.filled..]).await?;
+        self.filled = LONGEST;
+        Ok(())
+    }
+}
 
 impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
     fn poll_read(

@@ -14,7 +14,7 @@ use super::{Desk, answer};
 use crate::config::RelayAck;
 use crate::error::{Code, Error};
 use crate::protocol::Method;
-use crate::protocol::frame::{FrameError, MAX_MESSAGE, Splitter};
+use crate::protocol::frame::{FrameError, Splitter};
 use crate::uplink::{Level, Passport, Reporter};
 
 /// Takes a stream of reports over.
@@ -28,7 +28,7 @@ pub(super) async fn report(
     if desk.ack == RelayAck::Delivered {
         reporter = reporter.tracked();
     }
-    let outcome = match read(body, &mut reporter).await {
+    let outcome = match read(desk, body, &mut reporter).await {
         Ok(()) => settle(desk, reporter).await,
         Err(refusal) => Err(refusal),
     };
@@ -44,6 +44,7 @@ pub(super) async fn report(
             log::debug!("a local agent left its stream to {}: {why}", method.path);
             answer::status(Status::cancelled("the stream was not ended properly"))
         }
+        Err(Refusal::NoRoom) => answer::no_room(desk),
         Err(Refusal::Queue(error)) if error.code() == Code::QueueFull => {
             answer::status(Status::resource_exhausted(error.to_string()))
         }
@@ -60,6 +61,7 @@ pub(super) fn passport(desk: &Desk, method: &'static Method, headers: &HeaderMap
 enum Refusal {
     Frame(FrameError),
     Gone(Option<hyper::Error>),
+    NoRoom,
     Queue(Error),
 }
 
@@ -73,14 +75,18 @@ async fn settle(desk: &Desk, reporter: Reporter) -> Result<(), Refusal> {
     reporter.finish(level).await.map_err(Refusal::Queue)
 }
 
-async fn read(mut body: Incoming, reporter: &mut Reporter) -> Result<(), Refusal> {
-    let mut splitter = Splitter::new(MAX_MESSAGE);
+async fn read(desk: &Desk, mut body: Incoming, reporter: &mut Reporter) -> Result<(), Refusal> {
+    let mut splitter = Splitter::new(desk.limits.message);
+    let mut partial = desk.room.partial();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Refusal::Gone(Some(error)))?;
         let Ok(data) = frame.into_data() else { continue };
         splitter.push(data);
         while let Some(message) = splitter.next().map_err(Refusal::Frame)? {
             reporter.report(message).await.map_err(Refusal::Queue)?;
+        }
+        if !partial.hold(splitter.unfinished()) {
+            return Err(Refusal::NoRoom);
         }
     }
     // hyper ends the body of a stream that was reset without an error as if it had been closed.

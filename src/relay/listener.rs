@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
 
 use super::connection::{end, serve};
@@ -127,7 +127,8 @@ impl Listener {
             tokio::select! {
                 accepted = self.accept(tls.as_ref(), &desk, &course, &mut connections) => {
                     if let Err(error) = accepted {
-                        log::warn!("cannot accept a connection on {self}: {error}");
+                        let failed = Error::new(Code::AcceptFailed).found(&self).because(error);
+                        desk.complaints.say(&failed);
                         tokio::time::sleep(BREATH).await;
                     }
                 }
@@ -150,6 +151,7 @@ impl Listener {
         match self {
             Self::Tcp { listener, .. } => {
                 let (stream, peer) = listener.accept().await?;
+                let Some(door) = door(&desk, &peer) else { return Ok(()) };
                 // Answers are small: waiting for more to send with them only delays them.
                 let _ = stream.set_nodelay(true);
                 let peer = Arc::from(peer.to_string());
@@ -157,7 +159,8 @@ impl Listener {
                     Some((tls, retirement)) => (Some(tls), retirement),
                     None => (None, Retirement::never()),
                 };
-                connections.spawn(serve(stream, peer, tls, desk, course, retirement));
+                let serving = serve(stream, peer, tls, desk, course, retirement);
+                connections.spawn(behind(door, serving));
             }
             Self::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
@@ -165,13 +168,30 @@ impl Listener {
                     Some(process) => Arc::from(format!("process {process}")),
                     None => Arc::from("a process of this machine"),
                 };
+                let Some(door) = door(&desk, &peer) else { return Ok(()) };
                 // Plaintext that cannot leave the machine.
-                let never = Retirement::never();
-                connections.spawn(serve(stream, peer, None, desk, course, never));
+                let serving = serve(stream, peer, None, desk, course, Retirement::never());
+                connections.spawn(behind(door, serving));
             }
         }
         Ok(())
     }
+}
+
+/// A place for one more connection. Nobody waits for one: an agent that is closed upon knows it, and
+/// tries again or elsewhere.
+fn door(desk: &Desk, peer: &impl std::fmt::Display) -> Option<OwnedSemaphorePermit> {
+    let door = desk.doors.clone().try_acquire_owned().ok();
+    if door.is_none() {
+        let limit = desk.limits.connections;
+        desk.complaints.say(&Error::new(Code::TooManyConnections).peer(peer).expected(limit));
+    }
+    door
+}
+
+async fn behind(door: OwnedSemaphorePermit, serving: impl Future<Output = ()>) {
+    serving.await;
+    drop(door);
 }
 
 impl std::fmt::Display for Listener {

@@ -14,12 +14,13 @@ use tokio::time::timeout;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::answer;
+use super::{Desk, answer};
+use crate::config::RelayAck;
 use crate::error::{Chain, Code, Error};
 use crate::protocol::frame::Message;
 use crate::protocol::{Away, scan};
 use crate::transport::{Reach, State, Transport};
-use crate::uplink::{Envelope, Metadata, Passport, Uplink};
+use crate::uplink::{Envelope, Level, Metadata, Passport, Uplink};
 
 /// What the relay has answered in place of the backend since it started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -106,7 +107,7 @@ impl Outage {
     }
 
     /// Answers in place of the backend.
-    pub(super) async fn answer(&self, uplink: &Uplink, call: Unanswered) -> Response<Body> {
+    pub(super) async fn answer(&self, desk: &Desk, call: Unanswered) -> Response<Body> {
         self.begin(&call.error);
         let method = call.passport.method;
         match method.away {
@@ -116,8 +117,7 @@ impl Outage {
                 inner.tally.answered += 1;
             }
             Away::Queue => {
-                let mut reporter = uplink.reporter(call.passport);
-                match timeout(call.patience, reporter.report(call.message)).await {
+                match timeout(call.patience, queue(desk, call.passport, call.message)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) if error.code() != Code::QueueFull => {
                         return answer::failure(&error);
@@ -194,8 +194,19 @@ impl Outage {
     }
 }
 
+/// Queues a report, and waits for the disk if the relay promises that. What promises delivery cannot
+/// keep that now, and an agent that waits for it would fail.
+async fn queue(desk: &Desk, passport: Passport, message: Message) -> Result<(), Error> {
+    let mut reporter = desk.uplink.reporter(passport);
+    reporter.report(message).await?;
+    match desk.ack {
+        RelayAck::Queued => Ok(()),
+        RelayAck::Spooled | RelayAck::Delivered => reporter.finish(Level::Durable).await,
+    }
+}
+
 /// Ends the outage whenever a connection comes up, until the transport stops.
-pub(super) async fn watch(desk: std::sync::Weak<super::Desk>, mut transport: Transport) {
+pub(super) async fn watch(desk: std::sync::Weak<Desk>, mut transport: Transport) {
     while transport.ready().await.is_ok() {
         match desk.upgrade() {
             Some(desk) => desk.outage.end(&desk.uplink),

@@ -16,6 +16,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::outage::{Unanswered, is_away};
+use super::room::Partial;
 use super::{Desk, answer, intake};
 use crate::error::{Chain, Code, Error};
 use crate::protocol::frame::{HEADER, MAX_MESSAGE, Splitter};
@@ -48,9 +49,10 @@ pub(super) async fn unary(
     let (head, body) = request.into_parts();
     let passport = intake::passport(desk, method, &head.headers);
     let patience = patience(&head.headers, desk.timeout);
-    let data = match whole(body).await {
+    let mut partial = desk.room.partial();
+    let data = match whole(desk, body, &mut partial).await {
         Ok(data) => data,
-        Err(refusal) => return answer::status(refusal),
+        Err(refusal) => return refusal,
     };
     let asked = match desk.outage.connected(&desk.transport).await {
         Ok(()) => {
@@ -75,7 +77,7 @@ pub(super) async fn unary(
     if method.away == Away::Fail {
         return desk.outage.refuse(&error);
     }
-    let mut splitter = Splitter::new(MAX_MESSAGE);
+    let mut splitter = Splitter::new(desk.limits.message);
     splitter.push(data);
     let message = match splitter.next() {
         Ok(Some(message)) if matches!(splitter.next(), Ok(None)) && splitter.finish().is_ok() => {
@@ -84,7 +86,7 @@ pub(super) async fn unary(
         // The backend would have found the same.
         _ => return answer::status(Status::internal("the call is not one whole message")),
     };
-    desk.outage.answer(&desk.uplink, Unanswered { passport, message, patience, error, reach }).await
+    desk.outage.answer(desk, Unanswered { passport, message, patience, error, reach }).await
 }
 
 /// Makes the call and reads the answer to its end, so that a connection that breaks in the middle
@@ -133,20 +135,30 @@ fn onward(desk: &Desk, method: &'static Method, head: Parts, body: Body) -> Requ
     onward
 }
 
-/// The data of a call that is to be one message.
-async fn whole(mut body: Incoming) -> Result<Bytes, Status> {
+/// The data of a call that is to be one message; or the answer, if it is not taken.
+async fn whole(
+    desk: &Desk,
+    mut body: Incoming,
+    partial: &mut Partial,
+) -> Result<Bytes, Response<Body>> {
+    let limit = desk.limits.message;
     let mut data = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Status::cancelled(error.to_string()))?;
+        let frame = frame.map_err(|error| answer::status(Status::cancelled(error.to_string())))?;
         let Ok(more) = frame.into_data() else { continue };
-        if data.len() + more.len() > HEADER + MAX_MESSAGE {
-            let text = format!("{} the call exceeds {MAX_MESSAGE} bytes", Code::MessageTooLarge);
-            return Err(Status::resource_exhausted(text));
+        let length = data.len() + more.len();
+        if length > HEADER + limit {
+            let text = format!("{} the call exceeds {limit} bytes", Code::MessageTooLarge);
+            return Err(answer::status(Status::resource_exhausted(text)));
+        }
+        // A header more is no reason to refuse a message that fits.
+        if !partial.hold(length.saturating_sub(HEADER)) {
+            return Err(answer::no_room(desk));
         }
         data.extend_from_slice(&more);
     }
     if !body.is_end_stream() {
-        return Err(Status::cancelled("the call was not ended properly"));
+        return Err(answer::status(Status::cancelled("the call was not ended properly")));
     }
     Ok(data.freeze())
 }

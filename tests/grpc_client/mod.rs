@@ -159,6 +159,11 @@ impl Call {
         Ok((self.send, self.reply.await.unwrap()?))
     }
 
+    /// Whether the head of the response is there.
+    pub fn is_answered(&self) -> bool {
+        self.reply.is_finished()
+    }
+
     /// Resets the call. The sending stays open until then: its end would end the call properly.
     pub async fn cancel(self) {
         self.reply.abort();

@@ -37,6 +37,8 @@ impl Assembly {
                 "" => Vec::new(),
                 text => value::headers(text).map_err(|fault| headers.fault(fault))?,
             },
+            shutdown_grace: self.seconds(Key::ShutdownGrace)?,
+            limits: self.limits()?,
             drain_timeout: self.seconds(Key::RelayDrainTimeout)?,
             ack,
         })
@@ -60,6 +62,21 @@ impl Assembly {
             _ if spool => Ok(RelayAck::Spooled),
             _ => Ok(RelayAck::Queued),
         }
+    }
+
+    fn limits(&self) -> Result<ListenerLimits> {
+        let narrow = |key| Ok::<_, Error>(u32::try_from(self.number(key)?).unwrap_or(u32::MAX));
+        let size = |key| Ok::<_, Error>(usize::try_from(self.number(key)?).unwrap_or(usize::MAX));
+        let message = size(Key::MaxMessageSize)?;
+        Ok(ListenerLimits {
+            connections: size(Key::MaxConnections)?,
+            streams: narrow(Key::MaxStreams)?,
+            message,
+            headers: narrow(Key::MaxHeaderSize)?,
+            partial: size(Key::MaxPartialBytes)?.max(message),
+            greeting: self.seconds(Key::GreetingTimeout)?,
+            idle: self.seconds_or_off(Key::IdleTimeout)?,
+        })
     }
 
     /// Certificate and key, or neither; a CA without them would protect nothing.
