@@ -4,7 +4,7 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use prost::Message;
 use skytls::protocol::v3::SegmentObject;
@@ -14,6 +14,25 @@ use support::{Backend, Program, told};
 fn segments(backend: &Backend) -> Vec<SegmentObject> {
     let arrived = backend.segments();
     arrived.keys().map(|bytes| SegmentObject::decode(&bytes[..]).expect("a segment")).collect()
+}
+
+/// Takes its workers with it, also when the test fails: they would hold the test's output open.
+struct Server(Child);
+
+impl Server {
+    fn stop(&mut self) -> ExitStatus {
+        let id = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.0.wait().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            self.stop();
+        }
+    }
 }
 
 #[test]
@@ -48,22 +67,22 @@ fn the_server_traces_in_every_worker_and_stops_gracefully() {
     command.arg("4").args(["agent.service_name", "server"]);
     command.args(["collector.backend_service", &address]);
     command.args(["agent.ssl_trusted_ca_path", ca.to_str().unwrap()]);
-    let mut server = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut server = Server(command.stdout(Stdio::piped()).spawn().unwrap());
     let mut port = String::new();
-    BufReader::new(server.stdout.take().unwrap()).read_line(&mut port).unwrap();
+    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut port).unwrap();
     let mut workers = std::collections::HashSet::new();
     for number in 0..REQUESTS {
         let mut client = TcpStream::connect(format!("127.0.0.1:{}", port.trim())).unwrap();
         let sw8 = "1-MQ==-Mg==-3-c2hvcA==-c2hvcC0x-R0VUOi8=-bWU6ODA=";
-        write!(client, "GET /{number} HTTP/1.1\r\nsw8: {sw8}\r\n\r\n").unwrap();
+        // In one piece: the example reads once.
+        let request = format!("GET /{number} HTTP/1.1\r\nsw8: {sw8}\r\n\r\n");
+        client.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).unwrap();
         assert!(answer.contains("X-Trace: 1\r\n"), "{answer}");
         workers.insert(answer.rsplit(' ').next().unwrap_or_default().to_owned());
     }
-    let id = server.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-    assert!(server.wait().unwrap().success());
+    assert!(server.stop().success());
     let arrived = segments(&backend);
     assert_eq!(arrived.len(), REQUESTS);
     assert!(arrived.iter().all(|segment| segment.trace_id == "1"));
