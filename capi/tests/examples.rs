@@ -22,8 +22,9 @@ struct Server(Child);
 impl Server {
     fn stop(&mut self) -> ExitStatus {
         let id = self.0.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        self.0.wait().unwrap()
+        let asked = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(asked.is_ok_and(|status| status.success()));
+        self.0.wait().expect("it is our child")
     }
 }
 
