@@ -72,8 +72,9 @@ pub(crate) fn of_large_hello(error: Error, ssl: &SslRef) -> Error {
         return error;
     }
     error.found(format!("no answer to a first message of {written} bytes, more than one packet")).hint(
-        "a firewall or load balancer on the way may drop a ClientHello with a post-quantum key share: \
-         if agent.ssl_groups=P-256:P-384 helps, it does, and needs an update",
+        "check that the port speaks TLS; if it does, a firewall or load balancer on the way may drop a \
+         ClientHello with a post-quantum key share: when agent.ssl_groups=P-256:P-384 helps, one does, and \
+         needs an update",
     )
 }
 
