@@ -21,6 +21,7 @@ mod connector;
 mod eyeballs;
 mod failure;
 mod keeper;
+pub(crate) mod layer;
 mod leash;
 pub mod lookups;
 pub(crate) mod proxy;
@@ -51,6 +52,7 @@ use resolve::Names;
 
 pub use connection::Reach;
 pub use connector::Connector;
+pub(crate) use connector::{Direct, Routed};
 pub use service::Transport;
 pub use state::{BackendState, BackendStatus, Ready, State, Upkeep};
 pub use stream::{Io, Negotiated};

@@ -12,11 +12,8 @@ use tower::ServiceExt;
 
 use super::Check;
 use crate::error::Result;
-use crate::transport::proxy::Proxied;
-use crate::transport::resolve::Resolve;
-use crate::transport::tcp::Tcp;
 use crate::transport::tls::{Attempt, attempt};
-use crate::transport::{Protection, Target};
+use crate::transport::{Protection, Routed, Target};
 
 /// A backend that serves one connection at a time must not hold the report up for long.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -40,7 +37,7 @@ pub(super) async fn check(target: &Arc<Target>, protection: &Protection) -> (Che
 }
 
 async fn again(target: &Arc<Target>, protection: &Protection) -> Result<bool> {
-    let stream = Proxied(Tcp(Resolve)).oneshot(target.clone()).await?;
+    let stream = Routed::default().oneshot(target.clone()).await?;
     let Attempt { mut stream, outcome, .. } = attempt(target, protection, stream).await?;
     outcome?;
     let resumed = stream.ssl().session_reused();

@@ -24,9 +24,8 @@ use crate::error::Error;
 use crate::tls::name::one_line;
 use crate::tls::{CertificateInfo, later_failure};
 use crate::transport::resolve::Resolve;
-use crate::transport::tcp::Tcp;
 use crate::transport::tls::{Attempt, attempt};
-use crate::transport::{Io, Protection, Target, alpn, proxy, unix};
+use crate::transport::{Direct, Io, Protection, Target, alpn, proxy, unix};
 
 /// With TLS 1.3 a server refuses a client's certificate, or the lack of one, after the handshake.
 /// So long its first word is waited for: longer when a certificate is at stake. Whoever writes before
@@ -114,7 +113,7 @@ async fn connect(
         }
     }
     let (id, fact) = ("tcp.connect", accepting);
-    match Tcp(Resolve).oneshot(target.clone()).await {
+    match Direct::default().oneshot(target.clone()).await {
         Ok(stream) => {
             let peer = stream.peer_addr().map_or_else(|_| target.to_string(), |a| a.to_string());
             checks.push(Check::ok(id, fact, peer));

@@ -4,45 +4,32 @@
 //! error would then come late and say nothing.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
+use super::Target;
+use super::layer::{Dials, Layer};
 use super::stream::Io;
-use super::{Dialling, Target};
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Result};
 
 /// Refuses TLS connections on which the peer did not choose `h2`.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct AlpnGuard<C>(pub(crate) C);
+pub(crate) struct AlpnGuard;
 
-impl<C> Service<Arc<Target>> for AlpnGuard<C>
-where
-    C: Service<Arc<Target>, Response = Io, Error = Error> + Clone + Send + 'static,
-    C::Future: Send,
-{
-    type Response = Io;
-    type Error = Error;
-    type Future = Dialling<Io>;
+impl<B: Dials<Io>> Layer<B> for AlpnGuard {
+    type Made = Io;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, target: Arc<Target>) -> Self::Future {
-        let protect = self.0.clone();
-        Box::pin(async move {
-            let io = protect.oneshot(target.clone()).await?;
-            match io.negotiated() {
-                Some(negotiated) => agreed(&target, &negotiated.alpn).map(|()| io),
-                None => Ok(io),
-            }
-        })
+    async fn dial(self, below: B, target: Arc<Target>) -> Result<Io> {
+        let io = below.oneshot(target.clone()).await?;
+        match io.negotiated() {
+            Some(negotiated) => agreed(&target, &negotiated.alpn).map(|()| io),
+            None => Ok(io),
+        }
     }
 }
 
 /// Whether the peer's choice is HTTP/2.
-pub(crate) fn agreed(target: &Target, alpn: &[u8]) -> Result<(), Error> {
+pub(crate) fn agreed(target: &Target, alpn: &[u8]) -> Result<()> {
     let found = match alpn {
         b"h2" => return Ok(()),
         [] => "no choice of protocol".to_owned(),

@@ -13,6 +13,7 @@ use tonic::transport::Endpoint;
 use tower::{Service, ServiceExt};
 
 use super::alpn::AlpnGuard;
+use super::layer::On;
 use super::proxy::Proxied;
 use super::resolve::{Names, Resolve};
 use super::stream::Io;
@@ -24,8 +25,14 @@ use crate::config::Backend;
 use crate::error::{Code, Error, Result};
 use crate::tls::{Generation, PeerName};
 
-/// The pile of layers, bottom first.
-pub(crate) type Dial = Local<AlpnGuard<Tls<Proxied<Tcp<Resolve>>>>>;
+/// The layers that connect to a target's own address.
+pub(crate) type Direct = On<Tcp, Resolve>;
+
+/// The layers below TLS: directly, or by way of the target's proxy.
+pub(crate) type Routed = On<Proxied, Direct>;
+
+/// All layers.
+pub(crate) type Dial = On<Local, On<AlpnGuard, On<Tls, Routed>>>;
 
 /// Connects to the host and port of a `Uri` by TLS, whatever the scheme says, and insists on HTTP/2.
 ///

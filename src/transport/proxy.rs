@@ -16,10 +16,11 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tower::{Service, ServiceExt, service_fn};
+use tower::{ServiceExt, service_fn};
 
+use super::Target;
+use super::layer::{Dials, Layer};
 use super::resolve::Names;
-use super::{Dialling, Target};
 use crate::config::Proxy;
 use crate::error::{Code, Error, Result};
 
@@ -35,7 +36,7 @@ pub(crate) struct Hop {
 /// Connects to the proxy of a target in place of the target, and asks it to go on; a target without one
 /// is left to the layer underneath.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Proxied<C>(pub(crate) C);
+pub(crate) struct Proxied;
 
 /// A connection to a proxy, and all that has come over it.
 ///
@@ -95,26 +96,13 @@ impl Hop {
 
 // === impl Proxied ===
 
-impl<C> Service<Arc<Target>> for Proxied<C>
-where
-    C: Service<Arc<Target>, Response = TcpStream, Error = Error> + Clone + Send + 'static,
-    C::Future: Send,
-{
-    type Response = TcpStream;
-    type Error = Error;
-    type Future = Dialling<TcpStream>;
+impl<B: Dials<TcpStream>> Layer<B> for Proxied {
+    type Made = TcpStream;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, target: Arc<Target>) -> Self::Future {
-        let connect = self.0.clone();
-        let Some(hop) = target.proxy.clone() else { return Box::pin(connect.oneshot(target)) };
-        Box::pin(async move {
-            let stream = connect.oneshot(hop.target.clone()).await.map_err(unreachable)?;
-            tunnel(&target, &hop, stream).await
-        })
+    async fn dial(self, below: B, target: Arc<Target>) -> Result<TcpStream> {
+        let Some(hop) = &target.proxy else { return below.oneshot(target).await };
+        let stream = below.oneshot(hop.target.clone()).await.map_err(unreachable)?;
+        tunnel(&target, hop, stream).await
     }
 }
 

@@ -3,16 +3,16 @@
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
+use super::Target;
 use super::eyeballs::{self, Miss};
-use super::{Dialling, Target};
-use crate::error::{Code, Error};
+use super::layer::{Dials, Layer};
+use crate::error::{Code, Error, Result};
 
 /// Probes of an idle connection, so that middle boxes do not forget it and a dead peer is noticed.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
@@ -25,38 +25,25 @@ const UNSENT: u32 = 128 * 1024;
 
 /// Connects to one of the addresses that the layer underneath finds.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Tcp<R>(pub(crate) R);
+pub(crate) struct Tcp;
 
-impl<R> Service<Arc<Target>> for Tcp<R>
-where
-    R: Service<Arc<Target>, Response = Vec<SocketAddr>, Error = Error> + Clone + Send + 'static,
-    R::Future: Send,
-{
-    type Response = TcpStream;
-    type Error = Error;
-    type Future = Dialling<TcpStream>;
+impl<B: Dials<Vec<SocketAddr>>> Layer<B> for Tcp {
+    type Made = TcpStream;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, target: Arc<Target>) -> Self::Future {
-        let resolve = self.0.clone();
-        Box::pin(async move {
-            let addresses = resolve.oneshot(target.clone()).await?;
-            let limit = target.deadlines.connect;
-            match eyeballs::connect(addresses, limit).await {
-                Ok(stream) => match tune(&stream) {
-                    Ok(()) => Ok(stream),
-                    Err(error) => Err(Error::new(Code::ConnectFailed).peer(&target).because(error)),
-                },
-                Err(Some((address, Miss::Failed(error)))) => Err(failed(&target, address, error)),
-                Err(Some((address, Miss::TimedOut))) => Err(Error::new(Code::ConnectTimedOut)
-                    .peer(&target)
-                    .found(format!("no answer of {address} within {limit:?}"))),
-                Err(None) => Err(Error::new(Code::ConnectFailed).peer(&target)),
-            }
-        })
+    async fn dial(self, below: B, target: Arc<Target>) -> Result<TcpStream> {
+        let addresses = below.oneshot(target.clone()).await?;
+        let limit = target.deadlines.connect;
+        match eyeballs::connect(addresses, limit).await {
+            Ok(stream) => match tune(&stream) {
+                Ok(()) => Ok(stream),
+                Err(error) => Err(Error::new(Code::ConnectFailed).peer(&target).because(error)),
+            },
+            Err(Some((address, Miss::Failed(error)))) => Err(failed(&target, address, error)),
+            Err(Some((address, Miss::TimedOut))) => Err(Error::new(Code::ConnectTimedOut)
+                .peer(&target)
+                .found(format!("no answer of {address} within {limit:?}"))),
+            Err(None) => Err(Error::new(Code::ConnectFailed).peer(&target)),
+        }
     }
 }
 

@@ -6,17 +6,17 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use openssl::ssl::{ConnectConfiguration, Ssl, SslConnector};
 use openssl::x509::X509VerifyResult;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_openssl::SslStream;
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
+use super::layer::{Dials, Layer};
 use super::stream::Io;
-use super::{Dialling, Protection, Target};
+use super::{Protection, Target};
 use crate::error::{Code, Error, Result};
 use crate::tls::session::{self, Peer, Sessions};
 use crate::tls::{
@@ -36,39 +36,26 @@ pub(crate) struct Material {
 
 /// Protects what the layer underneath connects; a target without protection passes as it is.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Tls<C>(pub(crate) C);
+pub(crate) struct Tls;
 
 // === impl Tls ===
 
-impl<C> Service<Arc<Target>> for Tls<C>
-where
-    C: Service<Arc<Target>, Response = TcpStream, Error = Error> + Clone + Send + 'static,
-    C::Future: Send,
-{
-    type Response = Io;
-    type Error = Error;
-    type Future = Dialling<Io>;
+impl<B: Dials<TcpStream>> Layer<B> for Tls {
+    type Made = Io;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, target: Arc<Target>) -> Self::Future {
-        let connect = self.0.clone();
-        Box::pin(async move {
-            let stream = connect.clone().oneshot(target.clone()).await?;
-            let Some(protection) = &target.protection else { return Ok(Io::plain(stream)) };
-            let mut attempt = attempt(&target, protection, stream).await?;
-            if let Err(error) = &attempt.outcome
-                && attempt.may_be_due_to_session(error)
-            {
-                log::debug!("{error}, when a session was to be resumed; once more without it");
-                let stream = connect.oneshot(target.clone()).await?;
-                attempt = self::attempt(&target, protection, stream).await?;
-            }
-            let Attempt { stream, role, outcome, .. } = attempt;
-            outcome.map(|()| Io::tls(stream, role))
-        })
+    async fn dial(self, below: B, target: Arc<Target>) -> Result<Io> {
+        let stream = below.clone().oneshot(target.clone()).await?;
+        let Some(protection) = &target.protection else { return Ok(Io::plain(stream)) };
+        let mut attempt = attempt(&target, protection, stream).await?;
+        if let Err(error) = &attempt.outcome
+            && attempt.may_be_due_to_session(error)
+        {
+            log::debug!("{error}, when a session was to be resumed; once more without it");
+            let stream = below.oneshot(target.clone()).await?;
+            attempt = self::attempt(&target, protection, stream).await?;
+        }
+        let Attempt { stream, role, outcome, .. } = attempt;
+        outcome.map(|()| Io::tls(stream, role))
     }
 }
 

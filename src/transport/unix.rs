@@ -5,41 +5,29 @@
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use tokio::net::UnixStream;
 use tokio::time::timeout;
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
+use super::Target;
+use super::layer::{Dials, Layer};
 use super::stream::Io;
-use super::{Dialling, Target};
 use crate::config::Backend;
 use crate::error::{Code, Error, Result};
 
 /// Connects to sockets by itself, and leaves every other target to the layers underneath.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Local<C>(pub(crate) C);
+pub(crate) struct Local;
 
-impl<C> Service<Arc<Target>> for Local<C>
-where
-    C: Service<Arc<Target>, Response = Io, Error = Error> + Clone + Send + 'static,
-    C::Future: Send,
-{
-    type Response = Io;
-    type Error = Error;
-    type Future = Dialling<Io>;
+impl<B: Dials<Io>> Layer<B> for Local {
+    type Made = Io;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, target: Arc<Target>) -> Self::Future {
-        let Backend::Unix(path) = &target.backend else {
-            let dial = self.0.clone();
-            return Box::pin(dial.oneshot(target));
-        };
-        let path = path.clone();
-        Box::pin(async move { connect(&target, &path).await })
+    async fn dial(self, below: B, target: Arc<Target>) -> Result<Io> {
+        match &target.backend {
+            Backend::Unix(path) => connect(&target, path).await,
+            Backend::Tcp { .. } => below.oneshot(target).await,
+        }
     }
 }
 
