@@ -15,7 +15,7 @@ use crate::callbacks::{
 };
 use crate::config::skytls_config;
 use crate::error::skytls_error;
-use crate::ffi::{bytes, give, guard, guard_void, null, object, text};
+use crate::ffi::{bytes, give, guard, guard_on, guard_void, null, object, text};
 use crate::fork;
 use crate::kind;
 use crate::life::{Insist, Life, Phase, Running, unpoisoned};
@@ -102,9 +102,7 @@ pub unsafe extern "C" fn skytls_agent_new(
     agent: *mut *mut skytls_agent,
     err: *mut *mut skytls_error,
 ) -> c_int {
-    let body = || {
-        // SAFETY: by the caller's contract.
-        let config = unsafe { object(config, "config") }?;
+    let body = |config: &skytls_config| {
         if agent.is_null() {
             return Err(null("agent"));
         }
@@ -128,8 +126,8 @@ pub unsafe extern "C" fn skytls_agent_new(
         // SAFETY: not NULL, so writable by the caller's contract.
         unsafe { give(agent, "agent", Box::into_raw(made)) }
     };
-    // SAFETY: `err` is NULL or writable by the caller's contract.
-    unsafe { guard(err, body) }
+    // SAFETY: by the caller's contract.
+    unsafe { guard_on(config, "config", err, body) }
 }
 
 /// Sets whom to tell of changes of the state; NULL: nobody. Before the start only.
@@ -140,14 +138,12 @@ pub unsafe extern "C" fn skytls_agent_on_state(
     userdata: *mut c_void,
     err: *mut *mut skytls_error,
 ) -> c_int {
-    let body = || {
-        // SAFETY: by the caller's contract.
-        let agent = unsafe { object(agent, "agent") }?;
+    let body = |agent: &skytls_agent| {
         let callback = callback.map(|function| StateCallback::new(function, userdata));
         agent.change(|plan| plan.on_state = callback)
     };
-    // SAFETY: `err` is NULL or writable by the caller's contract.
-    unsafe { guard(err, body) }
+    // SAFETY: by the caller's contract.
+    unsafe { guard_on(agent, "agent", err, body) }
 }
 
 /// Sets whom to hand commands of the backend to; NULL: nobody. Before the start only.
@@ -158,14 +154,12 @@ pub unsafe extern "C" fn skytls_agent_on_command(
     userdata: *mut c_void,
     err: *mut *mut skytls_error,
 ) -> c_int {
-    let body = || {
-        // SAFETY: by the caller's contract.
-        let agent = unsafe { object(agent, "agent") }?;
+    let body = |agent: &skytls_agent| {
         let callback = callback.map(|function| CommandCallback::new(function, userdata));
         agent.change(|plan| plan.on_command = callback)
     };
-    // SAFETY: `err` is NULL or writable by the caller's contract.
-    unsafe { guard(err, body) }
+    // SAFETY: by the caller's contract.
+    unsafe { guard_on(agent, "agent", err, body) }
 }
 
 /// Watches a key of the backend's dynamic configuration; there may be any number. Before the start only.
@@ -177,16 +171,14 @@ pub unsafe extern "C" fn skytls_agent_watch(
     userdata: *mut c_void,
     err: *mut *mut skytls_error,
 ) -> c_int {
-    let body = || {
+    let body = |agent: &skytls_agent| {
         // SAFETY: by the caller's contract.
-        let agent = unsafe { object(agent, "agent") }?;
-        // SAFETY: as above.
         let key = unsafe { text(key, "key") }?.to_owned();
         let function = callback.ok_or_else(|| null("callback"))?;
         agent.change(|plan| plan.watches.push((key, WatchCallback::new(function, userdata))))
     };
-    // SAFETY: `err` is NULL or writable by the caller's contract.
-    unsafe { guard(err, body) }
+    // SAFETY: by the caller's contract.
+    unsafe { guard_on(agent, "agent", err, body) }
 }
 
 /// Says what the host is: the language it speaks to people in, such as "php" ("c" if nothing is said), and
@@ -198,10 +190,8 @@ pub unsafe extern "C" fn skytls_agent_describe(
     version: *const c_char,
     err: *mut *mut skytls_error,
 ) -> c_int {
-    let body = || {
+    let body = |agent: &skytls_agent| {
         // SAFETY: by the caller's contract.
-        let agent = unsafe { object(agent, "agent") }?;
-        // SAFETY: as above.
         let language = unsafe { text(language, "language") }?.to_owned();
         let version = match version.is_null() {
             true => None,
@@ -213,8 +203,8 @@ pub unsafe extern "C" fn skytls_agent_describe(
             plan.version = version;
         })
     };
-    // SAFETY: `err` is NULL or writable by the caller's contract.
-    unsafe { guard(err, body) }
+    // SAFETY: by the caller's contract.
+    unsafe { guard_on(agent, "agent", err, body) }
 }
 
 /// Adds an instance property to the usual ones. Before the start only.
@@ -225,17 +215,15 @@ pub unsafe extern "C" fn skytls_agent_add_property(
     value: *const c_char,
     err: *mut *mut skytls_error,
 ) -> c_int {
-    let body = || {
+    let body = |agent: &skytls_agent| {
         // SAFETY: by the caller's contract.
-        let agent = unsafe { object(agent, "agent") }?;
-        // SAFETY: as above.
         let key = unsafe { text(key, "key") }?.to_owned();
         // SAFETY: as above.
         let value = unsafe { text(value, "value") }?.to_owned();
         agent.change(|plan| plan.properties.push((key, value)))
     };
-    // SAFETY: `err` is NULL or writable by the caller's contract.
-    unsafe { guard(err, body) }
+    // SAFETY: by the caller's contract.
+    unsafe { guard_on(agent, "agent", err, body) }
 }
 
 /// Sets how long exit() may wait for records to be delivered. 0, the default: not at all, what is pending
@@ -246,13 +234,10 @@ pub unsafe extern "C" fn skytls_agent_set_exit_timeout(
     timeout_ms: u32,
     err: *mut *mut skytls_error,
 ) -> c_int {
-    let body = || {
-        // SAFETY: by the caller's contract.
-        let agent = unsafe { object(agent, "agent") }?;
-        agent.change(|plan| plan.exit_limit = milliseconds(timeout_ms))
-    };
-    // SAFETY: `err` is NULL or writable by the caller's contract.
-    unsafe { guard(err, body) }
+    let body =
+        |agent: &skytls_agent| agent.change(|plan| plan.exit_limit = milliseconds(timeout_ms));
+    // SAFETY: by the caller's contract.
+    unsafe { guard_on(agent, "agent", err, body) }
 }
 
 /// Reads certificates and keys, starts the thread and begins to connect. A backend that cannot be reached is
@@ -286,15 +271,13 @@ pub unsafe extern "C" fn skytls_agent_report(
     len: usize,
     err: *mut *mut skytls_error,
 ) -> c_int {
-    let body = || {
+    let body = |agent: &skytls_agent| {
         // SAFETY: by the caller's contract.
-        let agent = unsafe { object(agent, "agent") }?;
-        // SAFETY: as above.
         let data = unsafe { bytes(data, len, "data") }?;
         agent.report(kind::path_of(kind)?, data)
     };
-    // SAFETY: `err` is NULL or writable by the caller's contract.
-    unsafe { guard(err, body) }
+    // SAFETY: by the caller's contract.
+    unsafe { guard_on(agent, "agent", err, body) }
 }
 
 /// As skytls_agent_report(), for every report of the protocol: `method` is its gRPC path, such as
@@ -307,17 +290,15 @@ pub unsafe extern "C" fn skytls_agent_report_method(
     len: usize,
     err: *mut *mut skytls_error,
 ) -> c_int {
-    let body = || {
+    let body = |agent: &skytls_agent| {
         // SAFETY: by the caller's contract.
-        let agent = unsafe { object(agent, "agent") }?;
-        // SAFETY: as above.
         let method = unsafe { text(method, "method") }?;
         // SAFETY: as above.
         let data = unsafe { bytes(data, len, "data") }?;
         agent.report(method, data)
     };
-    // SAFETY: `err` is NULL or writable by the caller's contract.
-    unsafe { guard(err, body) }
+    // SAFETY: by the caller's contract.
+    unsafe { guard_on(agent, "agent", err, body) }
 }
 
 /// Waits until what was taken over is SKYTLS_DURABLE or SKYTLS_DELIVERED, at most for `timeout_ms`.

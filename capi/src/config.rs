@@ -12,7 +12,7 @@ use skytls::config::{Effective, Loaded, Loader};
 use skytls::error::Result;
 
 use crate::error::skytls_error;
-use crate::ffi::{c_string, give, guard, guard_value, guard_void, null, object, text};
+use crate::ffi::{c_string, give, guard_on, guard_value, guard_void, null, text};
 use crate::fork;
 
 /// Settings on their way to an agent. Made by skytls_config_new(), freed by skytls_config_free(); an agent
@@ -99,9 +99,7 @@ pub unsafe extern "C" fn skytls_config_load_file(
     path: *const c_char,
     err: *mut *mut skytls_error,
 ) -> c_int {
-    let body = || {
-        // SAFETY: by the caller's contract.
-        let config = unsafe { object(config, "config") }?;
+    let body = |config: &skytls_config| {
         let file = match path.is_null() {
             true => File::Usual,
             // SAFETY: not NULL, so a C string by the caller's contract.
@@ -115,8 +113,8 @@ pub unsafe extern "C" fn skytls_config_load_file(
             Ok(())
         })
     };
-    // SAFETY: `err` is NULL or writable by the caller's contract.
-    unsafe { guard(err, body) }
+    // SAFETY: by the caller's contract.
+    unsafe { guard_on(config, "config", err, body) }
 }
 
 /// Sets a key above file and environment. The value is taken as it is, without placeholders; an empty one
@@ -131,10 +129,8 @@ pub unsafe extern "C" fn skytls_config_set(
     value: *const c_char,
     err: *mut *mut skytls_error,
 ) -> c_int {
-    let body = || {
+    let body = |config: &skytls_config| {
         // SAFETY: by the caller's contract.
-        let config = unsafe { object(config, "config") }?;
-        // SAFETY: as above.
         let key = unsafe { text(key, "key") }?;
         // SAFETY: as above.
         let value = unsafe { text(value, "value") }?;
@@ -143,8 +139,8 @@ pub unsafe extern "C" fn skytls_config_set(
         fork::exclusively(|_| config.choices().values.push(pair));
         Ok(())
     };
-    // SAFETY: `err` is NULL or writable by the caller's contract.
-    unsafe { guard(err, body) }
+    // SAFETY: by the caller's contract.
+    unsafe { guard_on(config, "config", err, body) }
 }
 
 /// Writes all settings in force as text: one `key=value` a line, each with a comment that says where the
@@ -155,9 +151,7 @@ pub unsafe extern "C" fn skytls_config_dump(
     dump: *mut *mut c_char,
     err: *mut *mut skytls_error,
 ) -> c_int {
-    let body = || {
-        // SAFETY: by the caller's contract.
-        let config = unsafe { object(config, "config") }?;
+    let body = |config: &skytls_config| {
         if dump.is_null() {
             return Err(null("dump"));
         }
@@ -169,8 +163,8 @@ pub unsafe extern "C" fn skytls_config_dump(
         // SAFETY: not NULL, so writable by the caller's contract.
         unsafe { give(dump, "dump", c_string(&out).into_raw()) }
     };
-    // SAFETY: `err` is NULL or writable by the caller's contract.
-    unsafe { guard(err, body) }
+    // SAFETY: by the caller's contract.
+    unsafe { guard_on(config, "config", err, body) }
 }
 
 /// Frees a text that a function of this library has made; NULL is nothing to free.

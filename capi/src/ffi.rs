@@ -32,6 +32,21 @@ pub(crate) unsafe fn guard(
     number
 }
 
+/// As [`guard`], for a body that works on an object of this library.
+///
+/// # Safety
+///
+/// As of [`guard`] and [`object`].
+pub(crate) unsafe fn guard_on<T>(
+    pointer: *const T,
+    name: &str,
+    err: *mut *mut skytls_error,
+    body: impl FnOnce(&T) -> Result<()>,
+) -> c_int {
+    // SAFETY: by this function's own contract.
+    unsafe { guard(err, || body(object(pointer, name)?)) }
+}
+
 /// Runs a body whose failure nobody can be told.
 pub(crate) fn guard_void(body: impl FnOnce()) {
     // A panic here has been a bug of ours, and the host goes on.

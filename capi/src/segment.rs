@@ -11,7 +11,7 @@ use skytls::trace::{Carrier, Segment, Span, Tracer};
 
 use crate::agent::skytls_agent;
 use crate::error::skytls_error;
-use crate::ffi::{c_string, give, guard, guard_value, guard_void, null, object};
+use crate::ffi::{c_string, give, guard, guard_on, guard_value, guard_void, null, object};
 
 /// In place of a length: the text ends in NUL. The header has it from `cbindgen.toml`.
 pub(crate) const SKYTLS_NTS: usize = usize::MAX;
@@ -36,9 +36,7 @@ pub unsafe extern "C" fn skytls_segment_new(
     segment: *mut *mut skytls_segment,
     err: *mut *mut skytls_error,
 ) -> c_int {
-    let body = || {
-        // SAFETY: by the caller's contract.
-        let agent = unsafe { object(agent, "agent") }?;
+    let body = |agent: &skytls_agent| {
         if segment.is_null() {
             return Err(null("segment"));
         }
@@ -50,8 +48,8 @@ pub unsafe extern "C" fn skytls_segment_new(
         // SAFETY: not NULL, so writable by the caller's contract.
         unsafe { give(segment, "segment", begun) }
     };
-    // SAFETY: `err` is NULL or writable by the caller's contract.
-    unsafe { guard(err, body) }
+    // SAFETY: by the caller's contract.
+    unsafe { guard_on(agent, "agent", err, body) }
 }
 
 /// Ends what is still open, hands the segment over and frees it, whether or not there was room for it. Its

@@ -8,7 +8,7 @@ use skytls::transport::State;
 
 use crate::agent::skytls_agent;
 use crate::error::skytls_error;
-use crate::ffi::{copy_text, guard, object};
+use crate::ffi::{copy_text, guard_on};
 use crate::library::{fill, room};
 use crate::life::{Life, Phase};
 
@@ -74,9 +74,7 @@ pub unsafe extern "C" fn skytls_agent_status(
     status: *mut skytls_status,
     err: *mut *mut skytls_error,
 ) -> c_int {
-    let body = || {
-        // SAFETY: by the caller's contract.
-        let agent = unsafe { object(agent, "agent") }?;
+    let body = |agent: &skytls_agent| {
         // SAFETY: as above; the size is the first field.
         let room = unsafe { room(status.cast(), mem::offset_of!(skytls_status, accepted)) }?;
         let mut filled = skytls_status::of(agent.life());
@@ -85,8 +83,8 @@ pub unsafe extern "C" fn skytls_agent_status(
         unsafe { fill(status, &filled, filled.size) };
         Ok(())
     };
-    // SAFETY: `err` is NULL or writable by the caller's contract.
-    unsafe { guard(err, body) }
+    // SAFETY: by the caller's contract.
+    unsafe { guard_on(agent, "agent", err, body) }
 }
 
 /// The number of a state of the link.
