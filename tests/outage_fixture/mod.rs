@@ -241,13 +241,18 @@ impl Tls {
 
     /// A collector that shows this CA's certificate.
     pub async fn collector(&self, received: &Received, listen: SocketAddr) -> Collector {
+        Collector::start(self.served(received, listen)).await.unwrap()
+    }
+
+    /// The settings of such a collector.
+    pub fn served(&self, received: &Received, listen: SocketAddr) -> CollectorSettings {
         let identity = IdentitySource {
             chain: Source::File(self.file("server.crt")),
             key: Source::File(self.file("server.pem")),
             passphrase: None,
         };
         let tls = Some(CollectorTls { identity, client_ca: None });
-        Collector::start(CollectorSettings { tls, ..received.settings(listen) }).await.unwrap()
+        CollectorSettings { tls, ..received.settings(listen) }
     }
 }
 
