@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use skytls::config::{IdentitySource, Loader, OnFull, Settings, Source};
+use skytls::config::{IdentitySource, Loader, Mode, OnFull, Settings, Source};
 use skytls::protocol::{find, frame::Message};
 use skytls::server::{CallInfo, Collector, CollectorSettings, CollectorTls};
 use skytls::tls::Generation;
@@ -217,7 +217,7 @@ impl Tls {
         std::fs::write(self.file("ca.crt"), both).unwrap();
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.0.path().join("ca").join(name)
     }
 
@@ -237,6 +237,14 @@ impl Tls {
     pub fn targets(settings: &Settings) -> Vec<Arc<Target>> {
         let generation = Generation::load(&settings.tls).unwrap();
         targets(&settings.link, &settings.tls, Some(&generation)).unwrap()
+    }
+
+    /// The same for settings that may say plaintext.
+    pub fn targets_if_any(settings: &Settings) -> Vec<Arc<Target>> {
+        match settings.tls.mode {
+            Mode::Plaintext(_) => targets(&settings.link, &settings.tls, None).unwrap(),
+            _ => Self::targets(settings),
+        }
     }
 
     /// A collector that shows this CA's certificate.
