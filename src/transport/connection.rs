@@ -14,7 +14,7 @@ use tower::ServiceExt;
 use super::Target;
 use super::census::Present;
 use super::connector::Dial;
-use super::failure::{explain, reach};
+use super::failure::{Greeting, explain, reach};
 use super::leash::Leash;
 use super::pulse::{Pulse, Tracked};
 use super::stream::{Autopsy, Io, Negotiated};
@@ -98,7 +98,7 @@ impl Connection {
             .keep_alive_timeout(PING_ANSWER)
             .handshake(io)
             .await
-            .map_err(|error| explain(&target, &autopsy, error))?;
+            .map_err(|error| explain(&target, &autopsy, Greeting::Awaited, error))?;
         let (end, _) = watch::channel(None);
         let shared = Arc::new(Shared {
             autopsy,
@@ -131,7 +131,7 @@ impl Connection {
                         Ok(()) => shared.autopsy.finding().unwrap_or_else(|| {
                             Error::new(Code::ConnectionLost).peer(&target).found("an orderly end")
                         }),
-                        Err(error) => explain(&target, &shared.autopsy, error),
+                        Err(error) => shared.explain(&target, error),
                     };
                     shared.end(error);
                 }
@@ -190,7 +190,7 @@ impl Connection {
                 None => {
                     let error = error.into_error();
                     let reach = reach(&error);
-                    Refused::Failed(explain(&self.target, &self.shared.autopsy, error), reach)
+                    Refused::Failed(self.shared.explain(&self.target, error), reach)
                 }
             }),
         }
@@ -272,6 +272,11 @@ impl Remains {
 // === impl Shared ===
 
 impl Shared {
+    fn explain(&self, target: &Target, error: hyper::Error) -> Error {
+        let greeting = if *self.heard.borrow() { Greeting::Heard } else { Greeting::Awaited };
+        explain(target, &self.autopsy, greeting, error)
+    }
+
     fn end(&self, error: Error) {
         self.end.send_if_modified(|end| {
             let first = end.is_none();
