@@ -26,6 +26,7 @@ pub(crate) struct Connection {
     pub(super) target: Arc<Target>,
     pub(super) negotiated: Option<Negotiated>,
     pub(super) remote: Option<SocketAddr>,
+    pub(super) since: Instant,
     sender: http2::SendRequest<Tracked>,
     shared: Arc<Shared>,
 }
@@ -138,7 +139,8 @@ impl Connection {
                 error = stopped => shared.cut(error),
             }
         });
-        let connection = Self { target, negotiated, remote, sender, shared };
+        let since = Instant::now();
+        let connection = Self { target, negotiated, remote, since, sender, shared };
         connection.greeted().await?;
         Ok(connection)
     }
