@@ -149,6 +149,7 @@ impl Link {
     /// Reports segments from now on, one every few milliseconds.
     pub fn feed(&mut self) {
         let mut reporter = self.uplink.reporter(Passport::new(find(SEGMENTS).unwrap()));
+        self.stop.send_replace(false);
         let (next, stop) = (self.next.clone(), self.stop.subscribe());
         self.feeder = Some(tokio::spawn(async move {
             let mut tick = tokio::time::interval(Duration::from_millis(3));
