@@ -65,6 +65,8 @@ struct Desk {
     limits: ListenerLimits,
     /// For messages that are still arriving.
     room: Room,
+    /// For what is under way to streams that nobody reads for the moment.
+    unread: Room,
     /// One for each connection that may be open.
     doors: Arc<Semaphore>,
     /// How long the backend may take to answer a unary call.
@@ -117,6 +119,7 @@ impl Relay {
             ack: settings.relay.ack,
             limits: settings.relay.limits,
             room: Room::new(settings.relay.limits.partial),
+            unread: Room::new(settings.relay.limits.unread.max(connection::UNREAD)),
             doors: Arc::new(Semaphore::new(settings.relay.limits.connections)),
             timeout: settings.link.upstream_timeout,
         });

@@ -362,6 +362,8 @@ pub struct ListenerLimits {
     pub headers: u32,
     /// `relay.max_partial_bytes`: at least one message.
     pub partial: usize,
+    /// `relay.max_unread_bytes`.
+    pub unread: usize,
     /// `relay.greeting_timeout`.
     pub greeting: Duration,
     /// `relay.idle_timeout`; `None`: never.

@@ -74,6 +74,7 @@ impl Assembly {
             message,
             headers: narrow(Key::MaxHeaderSize)?,
             partial: size(Key::MaxPartialBytes)?.max(message),
+            unread: size(Key::MaxUnreadBytes)?,
             greeting: self.seconds(Key::GreetingTimeout)?,
             idle: self.seconds_or_off(Key::IdleTimeout)?,
         })
