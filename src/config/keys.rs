@@ -248,8 +248,8 @@ keys! {
             "how long a client may take for its TLS handshake and the preface of HTTP/2";
         IdleTimeout = "relay.idle_timeout" "SW_RELAY_IDLE_TIMEOUT" Built PERIOD_OR_OFF, "600",
             "a connection without calls is closed after this time; 0: never";
-        AdminListen = "admin.listen" "SW_ADMIN_LISTEN" Later Kind::Text, "",
-            "where health, metrics and status are served; empty: off";
+        AdminListen = "admin.listen" "SW_ADMIN_LISTEN" Built Kind::Listen, "",
+            "where the relay serves `/healthz`, `/metrics`, `/status` and a page, on this machine only: `127.0.0.1:port`, `localhost:port` or `unix:/path`, separated by commas; empty: off";
     }
 }
 

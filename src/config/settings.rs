@@ -29,6 +29,8 @@ pub struct Settings {
     pub spool: Option<SpoolSettings>,
     /// What local agents talk to.
     pub relay: RelaySettings,
+    /// `admin.listen`: where the relay says how it is; only addresses of this machine.
+    pub admin: Vec<ListenAddress>,
     /// What is logged where.
     pub logging: LoggingSettings,
 }
