@@ -136,7 +136,8 @@ impl Ledger {
         Ok(admitted)
     }
 
-    /// So many new ids; gives the first of them.
+    /// The first of as many new ids, higher than all before: also for records that come out of the
+    /// spool's hands behind others that got theirs there.
     pub(super) fn ids(&self, count: u64) -> u64 {
         self.last_id.fetch_add(count, Ordering::Relaxed) + 1
     }
@@ -336,15 +337,6 @@ impl Ledger {
         account.put(Seat::Queued, amount.records);
         account.pending_bytes += cost;
         books.bytes += cost;
-        first
-    }
-
-    /// The first of as many new ids, higher than all before: for records that come out of the spool's
-    /// hands behind others that got theirs there.
-    pub(super) fn ids(&self, records: u64) -> u64 {
-        let mut books = self.books();
-        let first = books.next + 1;
-        books.next += records;
         first
     }
 
