@@ -30,9 +30,11 @@ pub(super) fn explain(
     let code =
         if h2_error(&error).and_then(h2::Error::reason) == Some(h2::Reason::ENHANCE_YOUR_CALM) {
             Code::PingsRefused
-        } else if error.is_closed() || error.is_canceled() || error.is_incomplete_message() {
-            Code::ConnectionLost
-        } else if greeting == Greeting::Heard && is_broken(&error) {
+        } else if error.is_closed()
+            || error.is_canceled()
+            || error.is_incomplete_message()
+            || (greeting == Greeting::Heard && is_broken(&error))
+        {
             Code::ConnectionLost
         } else {
             Code::Http2Failed
