@@ -54,7 +54,7 @@ use crate::protocol::{self, METHODS, Method, Sticky};
 use crate::rotation::{Rotation, Rotator};
 use crate::tls::Description;
 use crate::trace::{Segment, Tracer};
-use crate::transport::{State, Transport};
+use crate::transport::{BackendStatus, State, Transport};
 use crate::uplink::{Entrance, Envelope, Passport, Reporter, Snapshot, Uplink};
 
 pub use duties::Duties;
@@ -85,6 +85,8 @@ pub struct Status {
     pub instance: String,
     /// The link.
     pub state: State,
+    /// What is known of each backend.
+    pub backends: Vec<BackendStatus>,
     /// Plaintext, TLS or mutual TLS, and why.
     pub mode: Mode,
     /// The TLS material in use; `None` for plaintext.
@@ -249,6 +251,7 @@ impl Agent {
             service: self.service().to_owned(),
             instance: self.instance().to_owned(),
             state: live.map_or(State::Stopped, |live| live.link.state()),
+            backends: live.map_or_else(Vec::new, |live| live.link.0.backends()),
             mode: self.0.mode,
             material: rotation.as_ref().map(|rotation| (*rotation.material).clone()),
             rotation,
