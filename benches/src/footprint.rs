@@ -19,9 +19,9 @@ const LINGER: Duration = Duration::from_secs(20);
 
 /// A relay that has delivered something once, and has nothing more to do.
 pub(crate) fn idle(stage: &mut Stage) -> Result<Vec<Reading>> {
+    stage.sink.expect(682)?;
     let up = Relay::Skytls.start(stage)?;
     let pid = up.process.0.id();
-    stage.sink.expect(682)?;
     relays::send(
         stage,
         up.port,
@@ -42,9 +42,9 @@ pub(crate) fn idle(stage: &mut Stage) -> Result<Vec<Reading>> {
 
 /// A relay to which agents are connected, each of which has sent something.
 pub(crate) fn crowd(stage: &mut Stage, agents: u64) -> Result<Vec<Reading>> {
+    stage.sink.expect(682)?;
     let up = Relay::Skytls.start(stage)?;
     let pid = up.process.0.id();
-    stage.sink.expect(682)?;
     relays::send(
         stage,
         up.port,

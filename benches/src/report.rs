@@ -210,6 +210,31 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
+/// Puts the clients into a text that has marks for them.
+pub(crate) fn show(results: &Results, file: &Path) -> Result<()> {
+    const BEGIN: &str = "<!-- bench: made by ci/bench -->\n";
+    const END: &str = "<!-- /bench -->";
+    let text = fs::read_to_string(file)?;
+    let (before, rest) = text.split_once(BEGIN).ok_or("no mark where the results begin")?;
+    let (_, after) = rest.split_once(END).ok_or("no mark where the results end")?;
+    let machine = &results.machine;
+    let mut table = String::from("| client | µs | × floor |\n|---|---|---|\n");
+    for subject in Subject::all() {
+        let (word, floor) = (subject.word(), "client/floor/682/backlog");
+        let id = format!("client/{word}/682/backlog");
+        if let (Some(value), Some(ratio)) = (results.median(&id), results.ratio(&id, floor)) {
+            let _ = writeln!(table, "| {} | {value:.2} | {:.2} |", label(&word), ratio.median());
+        }
+    }
+    let _ = writeln!(
+        table,
+        "\n{} {}, {}, {}; medians of {} rounds; CPU time only, while others used the machine too.",
+        machine.date, machine.processor, machine.openssl, machine.rustc, results.rounds
+    );
+    fs::write(file, format!("{before}{BEGIN}{table}{END}{after}"))?;
+    Ok(())
+}
+
 /// Writes the Markdown and the plots.
 pub(crate) fn write(results: &Results, folder: &Path) -> Result<()> {
     fs::write(folder.join("latest.md"), markdown(results))?;
