@@ -42,7 +42,7 @@ pub(crate) fn markdown(results: &Results) -> String {
         text,
         "<!-- Made by ci/bench; do not edit. -->\n# Results\n\n{}, {} processors, Linux {}, {}, {}; commit {}, {}; {} rounds{}; load {}.\n\n\
          CPU time of the client alone, user and system, in µs per segment: the median of all rounds. `×` is the \
-         ratio to the floor of the same round; ± is half the distance between the least and the most of these ratios.\n",
+         ratio to the floor of the same round; ± is half the distance between the least and the most of these ratios.",
         machine.processor,
         machine.processors,
         machine.kernel,

@@ -97,7 +97,8 @@ impl Io {
     pub(crate) fn tls(mut stream: Secured, role: Role) -> Self {
         stream.get_mut().gather();
         let record = Vec::with_capacity(RECORD);
-        let protected = Protected { stream, role, autopsy: Autopsy::default(), record, full: false };
+        let protected =
+            Protected { stream, role, autopsy: Autopsy::default(), record, full: false };
         Self::new(Stream::Tls(Box::new(protected)))
     }
 

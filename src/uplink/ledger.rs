@@ -339,6 +339,15 @@ impl Ledger {
         first
     }
 
+    /// The first of as many new ids, higher than all before: for records that come out of the spool's
+    /// hands behind others that got theirs there.
+    pub(super) fn ids(&self, records: u64) -> u64 {
+        let mut books = self.books();
+        let first = books.next + 1;
+        books.next += records;
+        first
+    }
+
     /// Enters what became of records.
     pub(super) fn settle(&self, kind: Kind, amount: Amount, seat: Seat, fate: Fate) {
         let cost = if seat == Seat::Spooled { 0 } else { amount.cost() };
