@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <skytls.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
