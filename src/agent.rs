@@ -54,14 +54,14 @@ use crate::protocol::{self, METHODS, Method, Sticky};
 use crate::rotation::{Rotation, Rotator};
 use crate::tls::Description;
 use crate::trace::{Segment, Tracer};
-use crate::transport::{State, Transport};
-use crate::uplink::{Envelope, Passport, Reporter, Snapshot, Uplink};
+use crate::transport::{BackendStatus, State, Transport};
+use crate::uplink::{Entrance, Envelope, Passport, Reporter, Snapshot, Uplink};
 
 pub use duties::Duties;
 pub use host::Host;
 pub use pending::Pending;
 pub use profile::ProfileTask;
-pub use record::{Encoded, Record};
+pub use record::{Encoded, Record, Route};
 
 use configuration::Watchers;
 use duties::Receivers;
@@ -85,6 +85,8 @@ pub struct Status {
     pub instance: String,
     /// The link.
     pub state: State,
+    /// What is known of each backend.
+    pub backends: Vec<BackendStatus>,
     /// Plaintext, TLS or mutual TLS, and why.
     pub mode: Mode,
     /// The TLS material in use; `None` for plaintext.
@@ -115,10 +117,19 @@ struct Live {
     link: Link,
     handle: Handle,
     /// One for each of [`METHODS`] whose messages may share a stream: they keep their lane.
-    reporters: Box<[OnceLock<Mutex<Reporter>>]>,
+    ways: Box<[OnceLock<Way>]>,
     /// Nothing is accepted any more.
     closed: AtomicBool,
     works: Arc<Mutex<Works>>,
+}
+
+/// How messages that may share a stream go in.
+#[derive(Debug)]
+enum Way {
+    /// By any number of threads at a time.
+    Quick(Entrance),
+    /// One after the other.
+    Stream(Mutex<Reporter>),
 }
 
 /// What a shutdown takes away.
@@ -172,7 +183,7 @@ impl Agent {
             uplink,
             link,
             handle,
-            reporters: METHODS.iter().map(|_| OnceLock::new()).collect(),
+            ways: METHODS.iter().map(|_| OnceLock::new()).collect(),
             closed: AtomicBool::new(false),
             works: Arc::new(Mutex::new(Works { engine: Some(engine), duties: Some(duties) })),
         };
@@ -196,6 +207,22 @@ impl Agent {
             return Err(Error::new(Code::Stopped));
         }
         live.take(record.into().report(&live.voice)?)
+    }
+
+    /// Takes an encoded message over, or says why not. Does not wait; the bytes are copied. Nothing is filled in.
+    ///
+    /// # Errors
+    ///
+    /// As of [`try_report`](Self::try_report).
+    pub fn try_report_bytes(&self, route: Route, message: &[u8]) -> Result<()> {
+        let live = self.live()?;
+        if live.closed.load(Ordering::Relaxed) {
+            return Err(Error::new(Code::Stopped));
+        }
+        match route.method.sticky {
+            Sticky::None => live.share(route, Content::Lent(message)),
+            _ => deliver(&live.uplink, &live.voice, route.method, Bytes::copy_from_slice(message)),
+        }
     }
 
     /// Begins a segment of this instance; report it when it is complete.
@@ -224,6 +251,7 @@ impl Agent {
             service: self.service().to_owned(),
             instance: self.instance().to_owned(),
             state: live.map_or(State::Stopped, |live| live.link.state()),
+            backends: live.map_or_else(Vec::new, |live| live.link.0.backends()),
             mode: self.0.mode,
             material: rotation.as_ref().map(|rotation| (*rotation.material).clone()),
             rotation,
@@ -373,10 +401,11 @@ impl Live {
     }
 
     fn take(&self, report: Report) -> Result<()> {
-        let Report { method, messages, named } = report;
+        let Report { route, messages, named } = report;
+        let method = route.method;
         match messages {
             Messages::One(message) if named || method.sticky == Sticky::None => {
-                self.share(method, message)
+                self.share(route, Content::Own(message))
             }
             Messages::One(message) => deliver(&self.uplink, &self.voice, method, message),
             Messages::Many(messages) => {
@@ -387,13 +416,45 @@ impl Live {
     }
 
     /// Reports by the stream that all such messages share.
-    fn share(&self, method: &'static Method, message: Bytes) -> Result<()> {
-        let at = METHODS.binary_search_by(|other| other.path.cmp(method.path));
-        let reporter = at.ok().and_then(|at| self.reporters.get(at));
-        let Some(reporter) = reporter else { return Err(Error::new(Code::Bug)) };
-        let reporter = reporter
-            .get_or_init(|| Mutex::new(self.uplink.reporter(passport(&self.voice, method))));
-        reporter.lock().unwrap_or_else(PoisonError::into_inner).try_report(plain(message))
+    fn share(&self, route: Route, message: Content<'_>) -> Result<()> {
+        let Some(way) = self.ways.get(route.at) else { return Err(Error::new(Code::Bug)) };
+        match way.get_or_init(|| self.open(route.method)) {
+            Way::Quick(entrance) => entrance.try_report(message.bytes()),
+            Way::Stream(reporter) => {
+                let message = plain(message.kept());
+                reporter.lock().unwrap_or_else(PoisonError::into_inner).try_report(message)
+            }
+        }
+    }
+
+    fn open(&self, method: &'static Method) -> Way {
+        let passport = passport(&self.voice, method);
+        match self.uplink.entrance(&passport) {
+            Some(entrance) => Way::Quick(entrance),
+            None => Way::Stream(Mutex::new(self.uplink.reporter(passport))),
+        }
+    }
+}
+
+/// A message, whoever owns it.
+enum Content<'a> {
+    Own(Bytes),
+    Lent(&'a [u8]),
+}
+
+impl Content<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Lent(bytes) => bytes,
+        }
+    }
+
+    fn kept(self) -> Bytes {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Lent(bytes) => Bytes::copy_from_slice(bytes),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod context;
 mod diagnose;
 mod fips;
 mod fips_policy;
+mod fips_staple;
 mod folder;
 mod identity;
 mod key;

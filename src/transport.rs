@@ -15,6 +15,7 @@
 pub(crate) mod alpn;
 mod backends;
 pub(crate) mod backoff;
+mod bundle;
 mod census;
 pub(crate) mod connection;
 mod connector;

@@ -25,8 +25,11 @@
 //! knows where records come from.
 
 mod account;
+mod allowance;
 mod body;
+mod entrance;
 mod envelope;
+mod inbox;
 mod lane;
 mod ledger;
 mod sender;
@@ -48,6 +51,7 @@ use crate::protocol::frame::Message;
 use crate::transport::Transport;
 
 pub use account::{Account, DropReason, Dropped, Snapshot};
+pub use entrance::Entrance;
 pub use envelope::{Envelope, Metadata, Passport};
 pub use spool::SpoolState;
 
@@ -194,6 +198,12 @@ impl Uplink {
             stream: None,
             ticket: None,
         }
+    }
+
+    /// Opens a way in for records of any number of threads; `None` where messages of a stream lean on one
+    /// another, or a spool is to have them first.
+    pub fn entrance(&self, passport: &Passport) -> Option<Entrance> {
+        Entrance::new(self, passport)
     }
 
     /// Accepts one record that is a stream by itself, without waiting.

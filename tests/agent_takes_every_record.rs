@@ -13,7 +13,7 @@ use skytls::Agent;
 use skytls::agent::{Encoded, Host, Record};
 use skytls::error::Code;
 use skytls::protocol::v3::*;
-use skytls::transport::State;
+use skytls::transport::{BackendState, State};
 
 const LOGS: &str = "/skywalking.v3.LogReportService/collect";
 const METERS: &str = "/skywalking.v3.MeterReportService/collect";
@@ -170,6 +170,8 @@ fn async_code_and_plain_threads_report_and_wait_alike() {
     });
     assert_eq!((left, fixture.seen(SEGMENTS).len()), (0, 204));
     assert!(matches!(agent.status().state, State::Ready(_)), "{:?}", agent.status());
+    let backends = agent.status().backends;
+    assert!(matches!(&backends[..], [one] if matches!(one.state, BackendState::InUse)));
     let mut link = agent.link().unwrap();
     let ended = runtime.spawn(async move {
         while !matches!(link.state(), State::Stopped) {

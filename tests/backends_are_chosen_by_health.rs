@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use outage_fixture::*;
 use skytls::transport::{BackendState, Ready, State, Transport};
 use socket2::{Domain, Socket, Type};
+use tokio::io::AsyncReadExt;
 
 const FAILOVER: Duration = Duration::from_secs(1);
 const RECOVERY: Duration = Duration::from_secs(2);
@@ -146,11 +147,45 @@ async fn an_address_that_does_not_answer_holds_the_others_up_for_a_quarter_secon
         let target = target[0].looked_up_by(move |_| Ok(addresses.clone()));
         let begun = Instant::now();
         let transport = Transport::start(vec![Arc::new(target)]);
-        assert_eq!(ready(&transport).await.backend, format!("oap.example:{port}"));
+        let ready = ready(&transport).await;
+        assert_eq!(ready.backend, format!("oap.example:{port}"));
+        // Which of its addresses it was, and since when.
+        assert_eq!(ready.remote, Some(living.address()));
+        assert!((begun..=Instant::now()).contains(&ready.since), "{ready:?}");
         slowest = slowest.max(begun.elapsed());
     }
     assert!(slowest < FAILOVER, "{slowest:?}");
     assert_eq!(living.counts().connections, 10);
+}
+
+/// The system repeats an unanswered SYN after pauses that double: left alone, it would find a way that is
+/// open again four seconds late.
+#[tokio::test]
+async fn an_address_that_answers_again_is_reached_within_two_seconds() {
+    tokio::join!(answers_after(3.2), answers_after(7.2));
+}
+
+async fn answers_after(seconds: f64) {
+    let (listener, held) = full_backlog(any());
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let transport = transport(&[address]);
+    tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+    assert!(matches!(transport.state(), State::Connecting), "{:?}", transport.state());
+    // Room for others; whoever has waited is gone.
+    let begun = Instant::now();
+    listener.listen(16).unwrap();
+    drop(held);
+    listener.set_nonblocking(true).unwrap();
+    let listener = tokio::net::TcpListener::from_std(listener.into()).unwrap();
+    within(async {
+        let mut preface = [0; 14];
+        while &preface != b"PRI * HTTP/2.0" {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read_exact(&mut preface).await;
+        }
+    })
+    .await;
+    assert!(begun.elapsed() < RECOVERY, "after {seconds} s: {:?}", begun.elapsed());
 }
 
 /// A listener that accepts nothing and has no room: whoever connects is not answered.
@@ -158,6 +193,7 @@ fn full_backlog(address: SocketAddr) -> (Socket, Vec<Socket>) {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     listener.bind(&address.into()).unwrap();
     listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
     let mut held = Vec::new();
     loop {
         let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();

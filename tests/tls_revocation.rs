@@ -4,29 +4,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod revocation_fixture;
 mod support;
 
 use std::fs;
 use std::path::Path;
 
 use ::openssl::x509::X509;
-use skytls::pki::{Authority, Identity, Leaf, Profile};
+use revocation_fixture::World;
+use skytls::pki::{Authority, Profile};
 use skytls::tls::Generation;
 use support::crl::List;
-use support::openssl::{self, Peer, Server};
+use support::openssl::{self, Peer};
 use support::pki::{DAY, HOUR, MINTED};
 use support::script::Script;
 use support::verdict::{self, Pair};
-use tempfile::TempDir;
-
-/// Root, intermediate, leaf; the server sends the latter two.
-struct World {
-    folder: TempDir,
-    root: Authority,
-    middle: Authority,
-    identity: Identity,
-    server: Server,
-}
 
 const REVOKED: &str = "SKT-517";
 const UNKNOWN: &str = "SKT-518";
@@ -231,133 +223,11 @@ fn an_answer_has_to_be_the_issuers_current_and_about_this_certificate() {
     // Appointed by the issuer, and not.
     for (usage, expected) in [("OCSPSigning", "connected"), ("clientAuth", OCSP)] {
         let (certificate, key) = world.delegate(usage);
-        assert_eq!(ask(&world.answer_by("delegate.der", "V", &certificate, &key)), expected);
+        assert_eq!(
+            ask(&world.answer_by("delegate.der", "V", (&certificate, &key), "sha256")),
+            expected
+        );
     }
     let other = World::new();
     assert_eq!(ask(&other.answer("other.der", "V", &other.middle)), OCSP);
-}
-
-// === impl World ===
-
-impl World {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let root = Authority::new(&Profile::new("test root").expect(MINTED)).unwrap();
-        let middle = root.intermediate(&Profile::new("test intermediate").expect(MINTED)).unwrap();
-        let identity = middle.issue(&Leaf::server(["localhost"]).expect(MINTED)).unwrap();
-        let stranger = Authority::new(&Profile::new("stranger").expect(MINTED)).unwrap();
-        let put = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
-        put("root.crt", root.certificate_pem());
-        put("middle.crt", middle.certificate_pem());
-        put("stranger.crt", stranger.certificate_pem());
-        put("server.crt", identity.chain_pem());
-        put("leaf.crt", identity.certificate_pem());
-        put("server.pem", identity.key_pem());
-        let at = |name: &str| folder.path().join(name);
-        let server = Peer::server(at("server.crt"), at("server.pem")).h2().listen();
-        Self { folder, root, middle, identity, server }
-    }
-
-    fn at(&self, name: &str) -> String {
-        self.folder.path().join(name).display().to_string()
-    }
-
-    fn peer(&self) -> Peer {
-        Peer::server(self.at("server.crt"), self.at("server.pem")).h2()
-    }
-
-    fn ca(&self, name: &str) -> Pair {
-        ("agent.ssl_trusted_ca_path", self.at(name))
-    }
-
-    fn crl(&self, name: &str) -> Pair {
-        ("agent.ssl_crl_path", self.at(name))
-    }
-
-    fn root_list(&self) -> List<'_> {
-        List::of(&self.root)
-    }
-
-    fn middle_list(&self) -> List<'_> {
-        List::of(&self.middle)
-    }
-
-    fn connect(&self, ca: &str, lists: Option<&str>) -> String {
-        let Some(lists) = lists else { return self.connect_with(ca, &[]) };
-        fs::write(self.at("lists"), lists).unwrap();
-        self.connect_with(ca, &[self.crl("lists")])
-    }
-
-    fn connect_with(&self, ca: &str, pairs: &[Pair]) -> String {
-        let pairs = [&[self.ca(ca)], pairs].concat();
-        verdict::of(&self.server, &pairs)
-    }
-
-    /// An answer about the leaf, made by `openssl ocsp`: `V`, `R`, or nothing in its index.
-    fn answer(&self, name: &str, status: &str, signer: &Authority) -> String {
-        self.answer_by(name, status, signer.certificate_pem(), signer.key_pem())
-    }
-
-    /// A certificate of the intermediate with this extendedKeyUsage, and its key.
-    fn delegate(&self, usage: &str) -> (String, String) {
-        let key = support::pki::ec_key();
-        fs::write(self.at("request"), support::keys::request_pem(&key)).unwrap();
-        fs::write(self.at("extensions"), format!("extendedKeyUsage={usage}\n")).unwrap();
-        fs::write(self.at("middle.pem"), self.middle.key_pem()).unwrap();
-        let done = openssl::run([
-            "x509",
-            "-req",
-            "-in",
-            &self.at("request"),
-            "-CA",
-            &self.at("middle.crt"),
-            "-CAkey",
-            &self.at("middle.pem"),
-            "-set_serial",
-            "99",
-            "-days",
-            "2",
-            "-extfile",
-            &self.at("extensions"),
-            "-out",
-            &self.at("delegate.crt"),
-        ]);
-        assert_eq!(done.code, 0, "{done:?}");
-        let key = String::from_utf8(support::keys::pkcs8_pem(&key)).unwrap();
-        (fs::read_to_string(self.at("delegate.crt")).unwrap(), key)
-    }
-
-    fn answer_by(&self, name: &str, status: &str, signer: &str, key: &str) -> String {
-        let serial = self.identity.certificate().serial_number().to_bn().unwrap();
-        let serial = serial.to_hex_str().unwrap();
-        let revoked = if status == "R" { "250101000000Z" } else { "" };
-        let line =
-            format!("{status}\t401231000000Z\t{revoked}\t{serial}\tunknown\t/CN=localhost\n");
-        let line = if status.is_empty() { String::new() } else { line };
-        fs::write(self.at("index"), line).unwrap();
-        fs::write(self.at("signer.crt"), signer).unwrap();
-        fs::write(self.at("signer.pem"), key).unwrap();
-        let done = openssl::run([
-            "ocsp",
-            "-index",
-            &self.at("index"),
-            "-CA",
-            &self.at("middle.crt"),
-            "-issuer",
-            &self.at("middle.crt"),
-            "-cert",
-            &self.at("leaf.crt"),
-            "-rsigner",
-            &self.at("signer.crt"),
-            "-rkey",
-            &self.at("signer.pem"),
-            "-ndays",
-            "1",
-            "-respout",
-            &self.at(name),
-            "-noverify",
-        ]);
-        assert_eq!(done.code, 0, "{done:?}");
-        self.at(name)
-    }
 }

@@ -413,6 +413,53 @@ typedef struct skytls_command {
 typedef void (*skytls_command_callback)(void *userdata, const struct skytls_command *command);
 
 /**
+ * A profiling task of the backend. Times are in milliseconds.
+ */
+typedef struct skytls_profile_task {
+    /**
+     * How much of it the library has filled.
+     */
+    size_t size;
+    /**
+     * Which task it is; it goes with each snapshot and with the report of its end.
+     */
+    const char *task_id;
+    /**
+     * The endpoint whose segments are to be profiled.
+     */
+    const char *endpoint;
+    /**
+     * How long the task lasts.
+     */
+    uint64_t duration;
+    /**
+     * Only segments that take longer are of interest.
+     */
+    uint64_t min_duration_threshold;
+    /**
+     * The time between two snapshots.
+     */
+    uint64_t dump_period;
+    /**
+     * How many segments are profiled at most.
+     */
+    uint64_t max_sampling_count;
+    /**
+     * When it begins, since 1970.
+     */
+    int64_t start_time;
+    /**
+     * When it was made, since 1970.
+     */
+    int64_t create_time;
+} skytls_profile_task;
+
+/**
+ * Told of a profiling task, each once. It holds during the call only. Called as skytls_command_callback is.
+ */
+typedef void (*skytls_profile_task_callback)(void *userdata, const struct skytls_profile_task *task);
+
+/**
  * Told of the value that the backend gives to a key of the dynamic configuration; NULL when the key is gone
  * and the default holds again. Called as skytls_command_callback is.
  */
@@ -630,56 +677,6 @@ int skytls_agent_new(const struct skytls_config *config,
                      struct skytls_error **err);
 
 /**
- * Sets whom to tell of changes of the state; NULL: nobody. Before the start only.
- */
-int skytls_agent_on_state(struct skytls_agent *agent,
-                          skytls_state_callback callback,
-                          void *userdata,
-                          struct skytls_error **err);
-
-/**
- * Sets whom to hand commands of the backend to; NULL: nobody. Before the start only.
- */
-int skytls_agent_on_command(struct skytls_agent *agent,
-                            skytls_command_callback callback,
-                            void *userdata,
-                            struct skytls_error **err);
-
-/**
- * Watches a key of the backend's dynamic configuration; there may be any number. Before the start only.
- */
-int skytls_agent_watch(struct skytls_agent *agent,
-                       const char *key,
-                       skytls_watch_callback callback,
-                       void *userdata,
-                       struct skytls_error **err);
-
-/**
- * Says what the host is: the language it speaks to people in, such as "php" ("c" if nothing is said), and
- * the version of the agent that uses this library, or NULL. Before the start only.
- */
-int skytls_agent_describe(struct skytls_agent *agent,
-                          const char *language,
-                          const char *version,
-                          struct skytls_error **err);
-
-/**
- * Adds an instance property to the usual ones. Before the start only.
- */
-int skytls_agent_add_property(struct skytls_agent *agent,
-                              const char *key,
-                              const char *value,
-                              struct skytls_error **err);
-
-/**
- * Sets how long exit() may wait for records to be delivered. 0, the default: not at all, what is pending
- * is lost unless skytls_agent_stop() was called. Before the start only.
- */
-int skytls_agent_set_exit_timeout(struct skytls_agent *agent,
-                                  uint32_t timeout_ms,
-                                  struct skytls_error **err);
-
-/**
  * Reads certificates and keys, starts the thread and begins to connect. A backend that cannot be reached is
  * no error. An agent that runs already is left as it is; one that failed to start may be started again.
  * Not to be called from a callback.
@@ -709,6 +706,14 @@ int skytls_agent_report_method(struct skytls_agent *agent,
                                const uint8_t *data,
                                size_t len,
                                struct skytls_error **err);
+
+/**
+ * Reports, in the background, that a profiling task is over: `task_id` is that of the task. It is tried a few
+ * times, and given up with a line in the log.
+ */
+int skytls_agent_finish_profile_task(struct skytls_agent *agent,
+                                     const char *task_id,
+                                     struct skytls_error **err);
 
 /**
  * Waits until what was taken over is SKYTLS_DURABLE or SKYTLS_DELIVERED, at most for `timeout_ms`.
@@ -744,6 +749,65 @@ int skytls_after_fork_child(struct skytls_agent *agent,
  * after. From a callback it does nothing.
  */
 void skytls_agent_free(struct skytls_agent *agent);
+
+/**
+ * Sets whom to tell of changes of the state; NULL: nobody. Before the start only.
+ */
+int skytls_agent_on_state(struct skytls_agent *agent,
+                          skytls_state_callback callback,
+                          void *userdata,
+                          struct skytls_error **err);
+
+/**
+ * Sets whom to hand commands of the backend to; NULL: nobody. Before the start only.
+ */
+int skytls_agent_on_command(struct skytls_agent *agent,
+                            skytls_command_callback callback,
+                            void *userdata,
+                            struct skytls_error **err);
+
+/**
+ * Sets whom to hand the backend's profiling tasks to; they are asked for only with this. NULL: nobody.
+ * Before the start only. See skytls_agent_finish_profile_task() and SKYTLS_PROFILE_SNAPSHOT.
+ */
+int skytls_agent_on_profile_task(struct skytls_agent *agent,
+                                 skytls_profile_task_callback callback,
+                                 void *userdata,
+                                 struct skytls_error **err);
+
+/**
+ * Watches a key of the backend's dynamic configuration; there may be any number. Before the start only.
+ */
+int skytls_agent_watch(struct skytls_agent *agent,
+                       const char *key,
+                       skytls_watch_callback callback,
+                       void *userdata,
+                       struct skytls_error **err);
+
+/**
+ * Says what the host is: the language it speaks to people in, such as "php" ("c" if nothing is said), and
+ * the version of the agent that uses this library, or NULL. Before the start only.
+ */
+int skytls_agent_describe(struct skytls_agent *agent,
+                          const char *language,
+                          const char *version,
+                          struct skytls_error **err);
+
+/**
+ * Adds an instance property to the usual ones. Before the start only.
+ */
+int skytls_agent_add_property(struct skytls_agent *agent,
+                              const char *key,
+                              const char *value,
+                              struct skytls_error **err);
+
+/**
+ * Sets how long exit() may wait for records to be delivered. 0, the default: not at all, what is pending
+ * is lost unless skytls_agent_stop() was called. Before the start only.
+ */
+int skytls_agent_set_exit_timeout(struct skytls_agent *agent,
+                                  uint32_t timeout_ms,
+                                  struct skytls_error **err);
 
 /**
  * Begins a segment of the agent's instance, and with it a trace, until it is told of an earlier one. In a child,

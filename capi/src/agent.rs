@@ -1,23 +1,20 @@
 //! The agent: made, started, reported to, flushed, stopped, freed, in a parent and in its children.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{c_char, c_int};
 use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
+use skytls::agent::Route;
 use skytls::error::{Code, Error, Result};
 use skytls::uplink::Level;
 
-use crate::callbacks::{
-    CommandCallback, StateCallback, WatchCallback, skytls_command_callback, skytls_state_callback,
-    skytls_watch_callback,
-};
 use crate::config::skytls_config;
 use crate::error::skytls_error;
 use crate::ffi::{bytes, give, guard, guard_on, guard_void, null, object, text};
 use crate::fork;
-use crate::kind;
+use crate::kind::Kind;
 use crate::life::{Insist, Life, Phase, Running, unpoisoned};
 use crate::log::not_in_callback;
 use crate::plan::Plan;
@@ -73,15 +70,12 @@ impl skytls_agent {
         self.life().engine(&self.plan)
     }
 
-    fn report(&self, path: &str, data: &[u8]) -> Result<()> {
-        match self.engine()? {
-            Some(running) => running.report(path, data),
-            None => Ok(()),
-        }
+    fn report(&self, report: impl FnOnce(&Running) -> Result<()>) -> Result<()> {
+        self.engine()?.map_or(Ok(()), report)
     }
 
     /// Changes the plan, which is possible until the start.
-    fn change(&self, change: impl FnOnce(&mut Plan)) -> Result<()> {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Plan)) -> Result<()> {
         let life = self.life();
         fork::exclusively(|_| match life.phase() {
             Phase::New => {
@@ -130,116 +124,6 @@ pub unsafe extern "C" fn skytls_agent_new(
     unsafe { guard_on(config, "config", err, body) }
 }
 
-/// Sets whom to tell of changes of the state; NULL: nobody. Before the start only.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn skytls_agent_on_state(
-    agent: *mut skytls_agent,
-    callback: skytls_state_callback,
-    userdata: *mut c_void,
-    err: *mut *mut skytls_error,
-) -> c_int {
-    let body = |agent: &skytls_agent| {
-        let callback = callback.map(|function| StateCallback::new(function, userdata));
-        agent.change(|plan| plan.on_state = callback)
-    };
-    // SAFETY: by the caller's contract.
-    unsafe { guard_on(agent, "agent", err, body) }
-}
-
-/// Sets whom to hand commands of the backend to; NULL: nobody. Before the start only.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn skytls_agent_on_command(
-    agent: *mut skytls_agent,
-    callback: skytls_command_callback,
-    userdata: *mut c_void,
-    err: *mut *mut skytls_error,
-) -> c_int {
-    let body = |agent: &skytls_agent| {
-        let callback = callback.map(|function| CommandCallback::new(function, userdata));
-        agent.change(|plan| plan.on_command = callback)
-    };
-    // SAFETY: by the caller's contract.
-    unsafe { guard_on(agent, "agent", err, body) }
-}
-
-/// Watches a key of the backend's dynamic configuration; there may be any number. Before the start only.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn skytls_agent_watch(
-    agent: *mut skytls_agent,
-    key: *const c_char,
-    callback: skytls_watch_callback,
-    userdata: *mut c_void,
-    err: *mut *mut skytls_error,
-) -> c_int {
-    let body = |agent: &skytls_agent| {
-        // SAFETY: by the caller's contract.
-        let key = unsafe { text(key, "key") }?.to_owned();
-        let function = callback.ok_or_else(|| null("callback"))?;
-        agent.change(|plan| plan.watches.push((key, WatchCallback::new(function, userdata))))
-    };
-    // SAFETY: by the caller's contract.
-    unsafe { guard_on(agent, "agent", err, body) }
-}
-
-/// Says what the host is: the language it speaks to people in, such as "php" ("c" if nothing is said), and
-/// the version of the agent that uses this library, or NULL. Before the start only.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn skytls_agent_describe(
-    agent: *mut skytls_agent,
-    language: *const c_char,
-    version: *const c_char,
-    err: *mut *mut skytls_error,
-) -> c_int {
-    let body = |agent: &skytls_agent| {
-        // SAFETY: by the caller's contract.
-        let language = unsafe { text(language, "language") }?.to_owned();
-        let version = match version.is_null() {
-            true => None,
-            // SAFETY: not NULL, so a C string by the caller's contract.
-            false => Some(unsafe { text(version, "version") }?.to_owned()),
-        };
-        agent.change(|plan| {
-            plan.language = language;
-            plan.version = version;
-        })
-    };
-    // SAFETY: by the caller's contract.
-    unsafe { guard_on(agent, "agent", err, body) }
-}
-
-/// Adds an instance property to the usual ones. Before the start only.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn skytls_agent_add_property(
-    agent: *mut skytls_agent,
-    key: *const c_char,
-    value: *const c_char,
-    err: *mut *mut skytls_error,
-) -> c_int {
-    let body = |agent: &skytls_agent| {
-        // SAFETY: by the caller's contract.
-        let key = unsafe { text(key, "key") }?.to_owned();
-        // SAFETY: as above.
-        let value = unsafe { text(value, "value") }?.to_owned();
-        agent.change(|plan| plan.properties.push((key, value)))
-    };
-    // SAFETY: by the caller's contract.
-    unsafe { guard_on(agent, "agent", err, body) }
-}
-
-/// Sets how long exit() may wait for records to be delivered. 0, the default: not at all, what is pending
-/// is lost unless skytls_agent_stop() was called. Before the start only.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn skytls_agent_set_exit_timeout(
-    agent: *mut skytls_agent,
-    timeout_ms: u32,
-    err: *mut *mut skytls_error,
-) -> c_int {
-    let body =
-        |agent: &skytls_agent| agent.change(|plan| plan.exit_limit = milliseconds(timeout_ms));
-    // SAFETY: by the caller's contract.
-    unsafe { guard_on(agent, "agent", err, body) }
-}
-
 /// Reads certificates and keys, starts the thread and begins to connect. A backend that cannot be reached is
 /// no error. An agent that runs already is left as it is; one that failed to start may be started again.
 /// Not to be called from a callback.
@@ -274,7 +158,8 @@ pub unsafe extern "C" fn skytls_agent_report(
     let body = |agent: &skytls_agent| {
         // SAFETY: by the caller's contract.
         let data = unsafe { bytes(data, len, "data") }?;
-        agent.report(kind::path_of(kind)?, data)
+        let kind = Kind::new(kind)?;
+        agent.report(|running| running.report(kind, data))
     };
     // SAFETY: by the caller's contract.
     unsafe { guard_on(agent, "agent", err, body) }
@@ -295,7 +180,28 @@ pub unsafe extern "C" fn skytls_agent_report_method(
         let method = unsafe { text(method, "method") }?;
         // SAFETY: as above.
         let data = unsafe { bytes(data, len, "data") }?;
-        agent.report(method, data)
+        let route = Route::new(method)?;
+        agent.report(|running| running.report_by(route, data))
+    };
+    // SAFETY: by the caller's contract.
+    unsafe { guard_on(agent, "agent", err, body) }
+}
+
+/// Reports, in the background, that a profiling task is over: `task_id` is that of the task. It is tried a few
+/// times, and given up with a line in the log.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skytls_agent_finish_profile_task(
+    agent: *mut skytls_agent,
+    task_id: *const c_char,
+    err: *mut *mut skytls_error,
+) -> c_int {
+    let body = |agent: &skytls_agent| {
+        // SAFETY: by the caller's contract.
+        let task_id = unsafe { text(task_id, "task_id") }?;
+        if let Some(running) = agent.engine()? {
+            running.finish_profile_task(task_id);
+        }
+        Ok(())
     };
     // SAFETY: by the caller's contract.
     unsafe { guard_on(agent, "agent", err, body) }
@@ -412,6 +318,6 @@ pub unsafe extern "C" fn skytls_agent_free(agent: *mut skytls_agent) {
     });
 }
 
-fn milliseconds(timeout: u32) -> Duration {
+pub(crate) fn milliseconds(timeout: u32) -> Duration {
     Duration::from_millis(timeout.into())
 }

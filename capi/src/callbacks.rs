@@ -4,8 +4,9 @@
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::ptr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use skytls::agent::Link;
+use skytls::agent::{Link, ProfileTask};
 use skytls::protocol::v3::Command;
 use skytls::transport::State;
 
@@ -45,6 +46,33 @@ pub struct skytls_command {
     pub values: *const *const c_char,
 }
 
+/// Told of a profiling task, each once. It holds during the call only. Called as skytls_command_callback is.
+pub type skytls_profile_task_callback =
+    Option<unsafe extern "C" fn(userdata: *mut c_void, task: *const skytls_profile_task)>;
+
+/// A profiling task of the backend. Times are in milliseconds.
+#[repr(C)]
+pub struct skytls_profile_task {
+    /// How much of it the library has filled.
+    pub size: usize,
+    /// Which task it is; it goes with each snapshot and with the report of its end.
+    pub task_id: *const c_char,
+    /// The endpoint whose segments are to be profiled.
+    pub endpoint: *const c_char,
+    /// How long the task lasts.
+    pub duration: u64,
+    /// Only segments that take longer are of interest.
+    pub min_duration_threshold: u64,
+    /// The time between two snapshots.
+    pub dump_period: u64,
+    /// How many segments are profiled at most.
+    pub max_sampling_count: u64,
+    /// When it begins, since 1970.
+    pub start_time: i64,
+    /// When it was made, since 1970.
+    pub create_time: i64,
+}
+
 /// Whether callbacks may still be called. Whoever has a lock may be calling one.
 #[derive(Clone, Default)]
 pub(crate) struct Callbacks(Arc<Gates>);
@@ -67,6 +95,7 @@ struct Call<F> {
 
 type StateFunction = unsafe extern "C" fn(*mut c_void, c_int, *const skytls_error);
 type CommandFunction = unsafe extern "C" fn(*mut c_void, *const skytls_command);
+type ProfileTaskFunction = unsafe extern "C" fn(*mut c_void, *const skytls_profile_task);
 type WatchFunction = unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char);
 
 #[derive(Clone, Copy)]
@@ -74,6 +103,9 @@ pub(crate) struct StateCallback(Call<StateFunction>);
 
 #[derive(Clone, Copy)]
 pub(crate) struct CommandCallback(Call<CommandFunction>);
+
+#[derive(Clone, Copy)]
+pub(crate) struct ProfileTaskCallback(Call<ProfileTaskFunction>);
 
 #[derive(Clone, Copy)]
 pub(crate) struct WatchCallback(Call<WatchFunction>);
@@ -160,6 +192,36 @@ impl CommandCallback {
         // SAFETY: the host's own function with the data it gave for it; the command outlives the call.
         Gates::pass(&callbacks.0.orders, || unsafe { function(userdata, &raw const order) });
     }
+}
+
+// === impl ProfileTaskCallback ===
+
+impl ProfileTaskCallback {
+    pub(crate) fn new(function: ProfileTaskFunction, userdata: *mut c_void) -> Self {
+        Self(Call { function, userdata })
+    }
+
+    pub(crate) fn call(self, task: &ProfileTask, callbacks: &Callbacks) {
+        let (task_id, endpoint) = (c_string(&task.task_id), c_string(&task.endpoint_name));
+        let told = skytls_profile_task {
+            size: size_of::<skytls_profile_task>(),
+            task_id: task_id.as_ptr(),
+            endpoint: endpoint.as_ptr(),
+            duration: milliseconds(task.duration),
+            min_duration_threshold: milliseconds(task.min_duration_threshold),
+            dump_period: milliseconds(task.dump_period),
+            max_sampling_count: task.max_sampling_count.into(),
+            start_time: task.start_time,
+            create_time: task.create_time,
+        };
+        let Call { function, userdata } = self.0;
+        // SAFETY: the host's own function with the data it gave for it; the task outlives the call.
+        Gates::pass(&callbacks.0.orders, || unsafe { function(userdata, &raw const told) });
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    time.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
 // === impl WatchCallback ===

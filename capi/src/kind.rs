@@ -2,6 +2,7 @@
 
 use std::ffi::c_int;
 
+use skytls::agent::Route;
 use skytls::error::{Code, Error, Result};
 
 /// A SegmentObject.
@@ -27,7 +28,9 @@ pub const SKYTLS_BROWSER_PERF: c_int = 10;
 /// A BrowserErrorLog.
 pub const SKYTLS_BROWSER_ERROR: c_int = 11;
 
-const PATHS: [(c_int, &str); 11] = [
+const KINDS: usize = 11;
+
+const PATHS: [(c_int, &str); KINDS] = [
     (SKYTLS_SEGMENT, "/skywalking.v3.TraceSegmentReportService/collect"),
     (SKYTLS_LOG, "/skywalking.v3.LogReportService/collect"),
     (SKYTLS_METER, "/skywalking.v3.MeterReportService/collect"),
@@ -41,28 +44,58 @@ const PATHS: [(c_int, &str); 11] = [
     (SKYTLS_BROWSER_ERROR, "/skywalking.v3.BrowserPerfService/collectErrorLogs"),
 ];
 
-/// The path of the method of a kind.
-pub(crate) fn path_of(kind: c_int) -> Result<&'static str> {
-    let path = PATHS.iter().find(|(number, _)| *number == kind).map(|(_, path)| *path);
-    path.ok_or_else(|| {
-        Error::new(Code::BadArgument).key("kind").found(kind).expected("a SKYTLS_… of the header")
-    })
+/// A number of the header, checked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kind(usize);
+
+/// The method of each kind, in the order of the kinds.
+pub(crate) struct Routes([Route; KINDS]);
+
+// === impl Routes ===
+
+impl Routes {
+    pub(crate) fn new() -> Result<Self> {
+        let (_, first) = PATHS[0];
+        let mut routes = [Route::new(first)?; KINDS];
+        for (route, (_, path)) in routes.iter_mut().zip(PATHS) {
+            *route = Route::new(path)?;
+        }
+        Ok(Self(routes))
+    }
+
+    /// The method of a kind.
+    pub(crate) fn of(&self, kind: Kind) -> Result<Route> {
+        self.0.get(kind.0).copied().ok_or_else(|| Error::new(Code::Bug))
+    }
+}
+
+// === impl Kind ===
+
+impl Kind {
+    pub(crate) fn new(kind: c_int) -> Result<Self> {
+        match usize::try_from(kind) {
+            Ok(number @ 1..=KINDS) => Ok(Self(number - 1)),
+            _ => {
+                let error = Error::new(Code::BadArgument).key("kind").found(kind);
+                Err(error.expected("a SKYTLS_… of the header"))
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skytls::agent::Encoded;
 
     #[test]
     fn every_kind_has_a_method_of_its_own() {
+        let routes = Routes::new().unwrap();
         for (at, (number, path)) in PATHS.into_iter().enumerate() {
             assert_eq!(usize::try_from(number), Ok(at + 1));
-            assert_eq!(path_of(number).unwrap(), path);
-            assert!(Encoded::new(path, "").is_ok());
+            assert_eq!(routes.of(Kind::new(number).unwrap()).unwrap(), Route::new(path).unwrap());
         }
         for other in [0, 12, -1, c_int::MIN, c_int::MAX] {
-            assert_eq!(path_of(other).unwrap_err().code(), Code::BadArgument);
+            assert_eq!(Kind::new(other).unwrap_err().code(), Code::BadArgument);
         }
     }
 }

@@ -25,6 +25,8 @@ mod config;
 
 mod agent;
 
+mod host;
+
 mod kind;
 
 mod segment;
@@ -50,6 +52,7 @@ pub use agent::*;
 pub use callbacks::*;
 pub use config::*;
 pub use error::*;
+pub use host::*;
 pub use kind::*;
 pub use library::*;
 pub use log::*;

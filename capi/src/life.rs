@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use skytls::Agent;
-use skytls::agent::{Encoded, Link, Record};
+use skytls::agent::{Link, Route};
 use skytls::error::{Code, Error, Result};
 use skytls::protocol::frame::MAX_MESSAGE;
 use skytls::trace::Segment;
@@ -18,6 +17,7 @@ use skytls::uplink::{Level, Uplink};
 
 use crate::callbacks::Callbacks;
 use crate::fork::{self, Registry, Worker};
+use crate::kind::{Kind, Routes};
 use crate::plan::Plan;
 use crate::{exit, twins, wait};
 
@@ -37,6 +37,7 @@ pub(crate) struct Life {
 pub(crate) struct Running {
     id: u64,
     agent: Agent,
+    routes: Routes,
     pub(crate) uplink: Uplink,
     pub(crate) link: Link,
     callbacks: Callbacks,
@@ -184,6 +185,7 @@ impl Running {
         if fork::has_ended() {
             return Err(Error::new(Code::Stopped).found("a process that is exiting"));
         }
+        let routes = Routes::new()?;
         openssl::init();
         exit::install();
         let callbacks = Callbacks::default();
@@ -202,18 +204,21 @@ impl Running {
         let exit_limit = plan.exit_limit;
         registry.add(Worker { id, handle, uplink: uplink.clone(), exit_limit });
         twins::warn_once();
-        Ok(Self { id, agent, uplink, link, callbacks })
+        Ok(Self { id, agent, routes, uplink, link, callbacks })
+    }
+
+    /// Accepts an encoded record of a kind.
+    pub(crate) fn report(&self, kind: Kind, data: &[u8]) -> Result<()> {
+        self.report_by(self.routes.of(kind)?, data)
     }
 
     /// Accepts an encoded record.
-    pub(crate) fn report(&self, path: &str, data: &[u8]) -> Result<()> {
+    pub(crate) fn report_by(&self, route: Route, data: &[u8]) -> Result<()> {
         if data.len() > MAX_MESSAGE {
-            return Err(
-                Error::new(Code::MessageTooLarge).found(format_args!("{} bytes", data.len()))
-            );
+            let found = format_args!("{} bytes", data.len());
+            return Err(Error::new(Code::MessageTooLarge).found(found));
         }
-        let encoded = Encoded::new(path, Bytes::copy_from_slice(data))?;
-        self.agent.try_report(Record::Encoded(encoded))
+        self.agent.try_report_bytes(route, data)
     }
 
     /// Accepts a segment.
@@ -224,6 +229,11 @@ impl Running {
     /// Begins a segment.
     pub(crate) fn segment(&self) -> Segment {
         self.agent.segment()
+    }
+
+    /// Reports that a profiling task is over.
+    pub(crate) fn finish_profile_task(&self, task_id: &str) {
+        self.agent.finish_profile_task(task_id);
     }
 
     /// Waits until everything accepted has come so far, at most for `limit`; says what has not.

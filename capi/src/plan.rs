@@ -5,7 +5,9 @@ use std::time::Duration;
 use skytls::agent::Host;
 use skytls::config::Settings;
 
-use crate::callbacks::{Callbacks, CommandCallback, StateCallback, WatchCallback};
+use crate::callbacks::{
+    Callbacks, CommandCallback, ProfileTaskCallback, StateCallback, WatchCallback,
+};
 
 #[derive(Clone)]
 pub(crate) struct Plan {
@@ -15,6 +17,7 @@ pub(crate) struct Plan {
     pub(crate) properties: Vec<(String, String)>,
     pub(crate) on_state: Option<StateCallback>,
     pub(crate) on_command: Option<CommandCallback>,
+    pub(crate) on_profile_task: Option<ProfileTaskCallback>,
     pub(crate) watches: Vec<(String, WatchCallback)>,
     pub(crate) exit_limit: Duration,
 }
@@ -30,6 +33,7 @@ impl Plan {
             properties: Vec::new(),
             on_state: None,
             on_command: None,
+            on_profile_task: None,
             watches: Vec::new(),
             exit_limit: Duration::ZERO,
         }
@@ -50,6 +54,10 @@ impl Plan {
         if let Some(command) = self.on_command {
             let callbacks = callbacks.clone();
             host = host.on_command(move |order| command.call(&order, &callbacks));
+        }
+        if let Some(take) = self.on_profile_task {
+            let callbacks = callbacks.clone();
+            host = host.on_profile_task(move |task| take.call(&task, &callbacks));
         }
         for (key, watch) in &self.watches {
             let (watch, callbacks) = (*watch, callbacks.clone());

@@ -30,3 +30,53 @@ fn records_of_several_threads_arrive_over_tls() {
         }
     }
 }
+
+#[test]
+fn what_the_backend_orders_reaches_the_host() {
+    const CONFIGURATION: &str = "/skywalking.v3.ConfigurationDiscoveryService/fetchConfigurations";
+    const TASKS: &str = "/skywalking.v3.ProfileTask/getProfileTaskCommands";
+    const FINISHED: &str = "/skywalking.v3.ProfileTask/reportTaskFinish";
+    let backend = Backend::start();
+    backend.order(
+        "/skywalking.v3.ManagementService/keepAlive",
+        Some(("Greet", &[("SerialNumber", "1"), ("whom", "the host"), ("whom", "again")])),
+    );
+    let task = [
+        ("SerialNumber", "2"),
+        ("TaskId", "t1"),
+        ("EndpointName", "GET:/"),
+        ("Duration", "5"),
+        ("MinDurationThreshold", "100"),
+        ("DumpPeriod", "10"),
+        ("MaxSamplingCount", "7"),
+        ("StartTime", "1700000000001"),
+        ("CreateTime", "1700000000000"),
+    ];
+    // Twice: a repeat is no second task.
+    backend.order(TASKS, Some(("ProfileTaskQuery", &task)));
+    backend.order(TASKS, Some(("ProfileTaskQuery", &task)));
+    let value = [("SerialNumber", "3"), ("UUID", "a"), ("sample", "5"), ("other", "x")];
+    backend.order(CONFIGURATION, Some(("ConfigurationDiscoveryCommand", &value)));
+    let gone = [("SerialNumber", "4"), ("UUID", "b")];
+    backend.order(CONFIGURATION, Some(("ConfigurationDiscoveryCommand", &gone)));
+
+    let program = Program::compile("tests/c/orders.c", &[]);
+    let out = program.run(&backend, &[]);
+    let mut lines: Vec<_> = out.lines().collect();
+    assert!(
+        lines.iter().position(|line| *line == "value sample=5")
+            < lines.iter().position(|line| *line == "value sample=(default)"),
+        "{out}"
+    );
+    lines.sort_unstable();
+    let expected = [
+        "command Greet SerialNumber=1 whom=the host whom=again",
+        "task t1 of GET:/: 300000 100 10 7 1700000000001 1700000000000",
+        "value sample=(default)",
+        "value sample=5",
+    ];
+    assert_eq!(lines, expected);
+    let by_method = backend.counts().by_method;
+    assert_eq!(by_method.get(FINISHED), Some(&1), "{by_method:?}");
+    assert_eq!(by_method.get("/skywalking.v3.ProfileTask/collectSnapshot"), Some(&1));
+}

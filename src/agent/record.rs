@@ -3,10 +3,9 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::method;
 use super::voice::Voice;
 use crate::error::{Code, Error, Result};
-use crate::protocol::{self, Method, Shape, v3};
+use crate::protocol::{METHODS, Method, Shape, v3};
 use crate::trace;
 
 /// Something to report. Names of service and instance, times and layers that are left empty are the
@@ -43,13 +42,21 @@ pub enum Record {
 /// An encoded message, and the method it is reported by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
-    method: &'static Method,
+    route: Route,
     message: Bytes,
+}
+
+/// A method that takes reports: what a host looks up once rather than for each report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    pub(super) method: &'static Method,
+    /// Where it stands in the table of methods.
+    pub(super) at: usize,
 }
 
 /// The messages of one report: they are one stream, or share one with others if they may.
 pub(super) struct Report {
-    pub(super) method: &'static Method,
+    pub(super) route: Route,
     pub(super) messages: Messages,
     /// Each says by itself whose it is.
     pub(super) named: bool,
@@ -60,19 +67,36 @@ pub(super) enum Messages {
     Many(Vec<Bytes>),
 }
 
-// === impl Encoded ===
+// === impl Route ===
 
-impl Encoded {
-    /// A message for the method of this path, such as `/skywalking.v3.EventService/collect`.
+impl Route {
+    /// The method of this path, such as `/skywalking.v3.EventService/collect`.
     ///
     /// # Errors
     ///
     /// [`Code::NotAReport`] for methods that are unknown, dialogues, or asked for their answer.
+    pub fn new(path: &str) -> Result<Self> {
+        Self::find(path).filter(|route| is_report(route.method)).ok_or_else(|| {
+            Error::new(Code::NotAReport).found(path).expected("the path of a report")
+        })
+    }
+
+    fn find(path: &str) -> Option<Self> {
+        let at = METHODS.binary_search_by(|method| method.path.cmp(path)).ok()?;
+        Some(Self { method: METHODS.get(at)?, at })
+    }
+}
+
+// === impl Encoded ===
+
+impl Encoded {
+    /// A message for the method of this path.
+    ///
+    /// # Errors
+    ///
+    /// See [`Route::new`].
     pub fn new(path: &str, message: impl Into<Bytes>) -> Result<Self> {
-        match protocol::find(path) {
-            Some(method) if is_report(method) => Ok(Self { method, message: message.into() }),
-            _ => Err(Error::new(Code::NotAReport).found(path).expected("the path of a report")),
-        }
+        Ok(Self { route: Route::new(path)?, message: message.into() })
     }
 }
 
@@ -108,7 +132,7 @@ impl Record {
                 one("/skywalking.v3.TraceSegmentReportService/collect", &*segment)
             }
             Self::Trace(segment) => Ok(Report {
-                method: method("/skywalking.v3.TraceSegmentReportService/collect")?,
+                route: route("/skywalking.v3.TraceSegmentReportService/collect")?,
                 messages: Messages::One(segment.finish()),
                 named: true,
             }),
@@ -132,7 +156,7 @@ impl Record {
                     }
                 }
                 Ok(Report {
-                    method: method("/skywalking.v3.MeterReportService/collect")?,
+                    route: route("/skywalking.v3.MeterReportService/collect")?,
                     messages: Messages::Many(meters.iter().map(encode).collect()),
                     named: false,
                 })
@@ -166,15 +190,20 @@ impl Record {
                 fill(&mut log.service, &voice.service);
                 one("/skywalking.v3.BrowserPerfService/collectErrorLogs", &*log)
             }
-            Self::Encoded(Encoded { method, message }) => {
-                Ok(Report { method, messages: Messages::One(message), named: false })
+            Self::Encoded(Encoded { route, message }) => {
+                Ok(Report { route, messages: Messages::One(message), named: false })
             }
         }
     }
 }
 
 fn one(path: &str, message: &impl Message) -> Result<Report> {
-    Ok(Report { method: method(path)?, messages: Messages::One(encode(message)), named: true })
+    Ok(Report { route: route(path)?, messages: Messages::One(encode(message)), named: true })
+}
+
+/// A method that the protocol has.
+fn route(path: &str) -> Result<Route> {
+    Route::find(path).ok_or_else(|| Error::new(Code::Bug).found(path))
 }
 
 fn encode(message: &impl Message) -> Bytes {
@@ -212,7 +241,7 @@ mod tests {
 
     #[test]
     fn every_report_of_the_protocol_can_be_made_and_nothing_else() {
-        for method in protocol::METHODS {
+        for method in METHODS {
             let asked = ["keepAlive", "report", "get", "query", "fetch"];
             let name = method.path.rsplit('/').next().unwrap();
             let reported =

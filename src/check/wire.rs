@@ -24,7 +24,7 @@ use crate::error::Error;
 use crate::tls::name::one_line;
 use crate::tls::{CertificateInfo, later_failure};
 use crate::transport::resolve::Resolve;
-use crate::transport::tls::{Attempt, attempt};
+use crate::transport::tls::{Attempt, Secured, attempt};
 use crate::transport::{Direct, Io, Protection, Target, alpn, proxy, unix};
 
 /// With TLS 1.3 a server refuses a client's certificate, or the lack of one, after the handshake.
@@ -225,10 +225,7 @@ fn post_quantum(seen: &TlsReport) -> Option<Check> {
 }
 
 /// Waits for what the peer has to say, and leaves it unread; an end or data is no refusal.
-async fn alert(
-    stream: &mut tokio_openssl::SslStream<TcpStream>,
-    role: &crate::tls::Role,
-) -> Option<Error> {
+async fn alert(stream: &mut Secured, role: &crate::tls::Role) -> Option<Error> {
     let mut room = [0; 1];
     let heard = std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_peek(cx, &mut room)).await;
     later_failure(&heard.err()?.into_io_error().unwrap_or_else(io::Error::other), role)

@@ -27,9 +27,6 @@ impl Assembly {
                 return Err(self.conflict(key, "it unset"));
             }
         }
-        if self.value(Key::Ocsp).text != Key::Ocsp.default_text() {
-            return Err(self.conflict(Key::Ocsp, "off, or agent.ssl_crl_path in its place"));
-        }
         if self.value(Key::SecurityLevel).set && self.number(Key::SecurityLevel)? < 2 {
             return Err(self.conflict(Key::SecurityLevel, "2 or more"));
         }
@@ -69,9 +66,6 @@ impl Assembly {
         let found = if value.secret { "a value" } else { value.text.as_str() };
         let error = value.error(Code::FipsConflict).found(found).expected(expected);
         match key {
-            Key::Ocsp => error.hint(
-                "OpenSSL verifies OCSP answers outside the private library context: set agent.ssl_crl_path instead",
-            ),
             Key::Provider => error.hint(
                 "a key in a token is not served by the FIPS provider: use a file, or leave agent.ssl_fips off and rely on the token's own approval",
             ),

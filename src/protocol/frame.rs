@@ -63,6 +63,12 @@ pub fn header(compressed: bool, len: usize) -> [u8; HEADER] {
     [u8::from(compressed), a, b, c, d]
 }
 
+/// The length that the frame at the beginning of `frames` says; `None` where there is no header.
+pub(crate) fn length(frames: &[u8]) -> Option<usize> {
+    let [_, a, b, c, d] = *frames.first_chunk::<HEADER>()?;
+    usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()
+}
+
 #[derive(Debug)]
 enum State {
     Header { bytes: [u8; HEADER], have: usize },

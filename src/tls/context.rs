@@ -124,7 +124,8 @@ fn strictness(context: &mut SslContextBuilder, parts: &Parts<'_>) -> Result<(), 
     if let Some(depth) = parts.settings.verify_depth {
         context.set_verify_depth(depth);
     }
-    staple::demand(context, parts.settings.ocsp)
+    let fips = parts.realm.context().filter(|_| parts.realm.fips().is_some());
+    staple::demand(context, parts.settings.ocsp, fips)
 }
 
 /// The store OpenSSL was built for, or, when nothing is there (an OpenSSL of our own knows no

@@ -71,7 +71,7 @@ const PROOFS: [&str; 8] = [
 ];
 
 /// The name of the provider.
-const FIPS: &str = "fips";
+pub(super) const FIPS: &str = "fips";
 
 /// Finds the provider, loads it into a library context of its own, and proves that it does the work.
 ///

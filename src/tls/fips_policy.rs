@@ -59,7 +59,7 @@ const TLS_NAMES: usize = 12;
 const EDWARDS: [(&str, &str); 2] = [("ed25519", "ED25519"), ("ed448", "ED448")];
 
 /// The security level below which RSA 1024 and SHA-1 would pass.
-const LEVEL: u32 = 2;
+pub(super) const LEVEL: u32 = 2;
 
 /// A policy that names words: a setting, or a line of `openssl.cnf`.
 struct Words<'a> {

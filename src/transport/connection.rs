@@ -14,7 +14,7 @@ use tower::ServiceExt;
 use super::Target;
 use super::census::Present;
 use super::connector::Dial;
-use super::failure::{explain, reach};
+use super::failure::{Greeting, explain, reach};
 use super::leash::Leash;
 use super::pulse::{Pulse, Tracked};
 use super::stream::{Autopsy, Io, Negotiated};
@@ -26,6 +26,7 @@ pub(crate) struct Connection {
     pub(super) target: Arc<Target>,
     pub(super) negotiated: Option<Negotiated>,
     pub(super) remote: Option<SocketAddr>,
+    pub(super) since: Instant,
     sender: http2::SendRequest<Tracked>,
     shared: Arc<Shared>,
 }
@@ -98,7 +99,7 @@ impl Connection {
             .keep_alive_timeout(PING_ANSWER)
             .handshake(io)
             .await
-            .map_err(|error| explain(&target, &autopsy, error))?;
+            .map_err(|error| explain(&target, &autopsy, Greeting::Awaited, error))?;
         let (end, _) = watch::channel(None);
         let shared = Arc::new(Shared {
             autopsy,
@@ -131,14 +132,15 @@ impl Connection {
                         Ok(()) => shared.autopsy.finding().unwrap_or_else(|| {
                             Error::new(Code::ConnectionLost).peer(&target).found("an orderly end")
                         }),
-                        Err(error) => explain(&target, &shared.autopsy, error),
+                        Err(error) => shared.explain(&target, error),
                     };
                     shared.end(error);
                 }
                 error = stopped => shared.cut(error),
             }
         });
-        let connection = Self { target, negotiated, remote, sender, shared };
+        let since = Instant::now();
+        let connection = Self { target, negotiated, remote, since, sender, shared };
         connection.greeted().await?;
         Ok(connection)
     }
@@ -190,7 +192,7 @@ impl Connection {
                 None => {
                     let error = error.into_error();
                     let reach = reach(&error);
-                    Refused::Failed(explain(&self.target, &self.shared.autopsy, error), reach)
+                    Refused::Failed(self.shared.explain(&self.target, error), reach)
                 }
             }),
         }
@@ -272,6 +274,11 @@ impl Remains {
 // === impl Shared ===
 
 impl Shared {
+    fn explain(&self, target: &Target, error: hyper::Error) -> Error {
+        let greeting = if *self.heard.borrow() { Greeting::Heard } else { Greeting::Awaited };
+        explain(target, &self.autopsy, greeting, error)
+    }
+
     fn end(&self, error: Error) {
         self.end.send_if_modified(|end| {
             let first = end.is_none();

@@ -4,6 +4,9 @@
 //! hyper-util's connector has a part of this: it gives the second family of addresses one late start,
 //! and tries the addresses of a family strictly one after the other, so that a single dead node of a
 //! cluster holds up the rest for its whole share of the deadline. Here each address gets its own start.
+//!
+//! An address that does not answer is asked anew by a fresh try every few seconds: the system repeats an
+//! unanswered SYN after pauses that double, and would find a way that is open again seconds late.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +18,12 @@ use tokio::time::{sleep, timeout};
 
 /// The recommended delay between two starts (RFC 8305 section 5).
 const STAGGER: Duration = Duration::from_millis(250);
+
+/// How long each try may stay without an answer before the next one takes its place. The system sends
+/// a SYN at once, after one second and, at the latest, after three: there is never more than two seconds
+/// between two. The last length repeats; an answer that takes longer is none.
+const TRIES: [Duration; 3] =
+    [Duration::from_secs(2), Duration::from_secs(3), Duration::from_secs(5)];
 
 /// Why an address was not reached.
 #[derive(Debug)]
@@ -35,7 +44,7 @@ pub(super) async fn connect(
     loop {
         if let Some(address) = waiting.next() {
             racing.spawn(async move {
-                match timeout(limit, TcpStream::connect(address)).await {
+                match timeout(limit, reach(address)).await {
                     Ok(Ok(stream)) => Ok(stream),
                     Ok(Err(error)) => Err((address, Miss::Failed(error))),
                     Err(_) => Err((address, Miss::TimedOut)),
@@ -51,6 +60,18 @@ pub(super) async fn connect(
                 None => return Err(last),
             },
             () = sleep(STAGGER), if waiting.len() > 0 => {}
+        }
+    }
+}
+
+/// Connects to one address, however long it takes. One try is under way at a time.
+async fn reach(address: SocketAddr) -> io::Result<TcpStream> {
+    let [.., last] = TRIES;
+    let mut lengths = TRIES.into_iter();
+    loop {
+        let length = lengths.next().unwrap_or(last);
+        if let Ok(outcome) = timeout(length, TcpStream::connect(address)).await {
+            return outcome;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The state of the link and of each backend, as others see it.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::connection::{Care, Connection};
@@ -41,6 +42,10 @@ pub enum State {
 pub struct Ready {
     /// The backend as it was set.
     pub backend: String,
+    /// The address behind that name; of the proxy, if there is one; `None` for a Unix socket.
+    pub remote: Option<SocketAddr>,
+    /// Since when the connection stands.
+    pub since: Instant,
     /// What TLS agreed on; `None` for plaintext.
     pub negotiated: Option<Negotiated>,
 }
@@ -158,6 +163,11 @@ impl Phase {
 
 impl Connection {
     pub(super) fn ready(&self) -> Ready {
-        Ready { backend: self.target.to_string(), negotiated: self.negotiated.clone() }
+        Ready {
+            backend: self.target.to_string(),
+            remote: self.remote,
+            since: self.since,
+            negotiated: self.negotiated.clone(),
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! The byte stream under HTTP/2. Its inside is private to this room: what lies between HTTP/2 and
 //! OpenSSL can change without anyone noticing.
 //!
-//! One write to OpenSSL is one TLS record and one system call, and HTTP/2 hands its frames over in
-//! small pieces (a 9-byte head, then the payload). So pieces are gathered into one record here.
+//! One write to OpenSSL is one TLS record, and HTTP/2 hands its frames over in small pieces (a 9-byte
+//! head, then the payload). So pieces are gathered into one record here. Records are gathered too,
+//! further below: HTTP/2 asks for a flush after every frame, and while frames are as full as records
+//! there are likely more of them.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -18,10 +20,10 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
-use tokio_openssl::SslStream;
 
 use super::census::Present;
 use super::pulse::Pulse;
+use super::tls::Secured;
 use crate::error::Error;
 use crate::tls::{Role, later_failure, session};
 
@@ -68,11 +70,13 @@ enum Stream {
 }
 
 struct Protected {
-    stream: SslStream<TcpStream>,
+    stream: Secured,
     role: Role,
     autopsy: Autopsy,
     /// Pieces gathered for one record.
     record: Vec<u8>,
+    /// The last write filled a record, and no flush was asked for since.
+    full: bool,
 }
 
 /// The most that fits into a TLS record (RFC 8446 section 5.1).
@@ -89,9 +93,12 @@ impl Io {
         Self::new(Stream::Local(stream))
     }
 
-    pub(crate) fn tls(stream: SslStream<TcpStream>, role: Role) -> Self {
+    /// Over a connection whose handshake is done.
+    pub(crate) fn tls(mut stream: Secured, role: Role) -> Self {
+        stream.get_mut().gather();
         let record = Vec::with_capacity(RECORD);
-        let protected = Protected { stream, role, autopsy: Autopsy::default(), record };
+        let protected =
+            Protected { stream, role, autopsy: Autopsy::default(), record, full: false };
         Self::new(Stream::Tls(Box::new(protected)))
     }
 
@@ -118,7 +125,7 @@ impl Io {
     pub(super) fn remote(&self) -> Option<SocketAddr> {
         match &self.0.inner().stream {
             Stream::Plain(stream) => stream.peer_addr().ok(),
-            Stream::Tls(protected) => protected.stream.get_ref().peer_addr().ok(),
+            Stream::Tls(protected) => protected.stream.get_ref().socket().peer_addr().ok(),
             Stream::Local(_) => None,
         }
     }
@@ -228,10 +235,7 @@ impl AsyncRead for Listening {
         let result = match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Local(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(protected) => {
-                let result = Pin::new(&mut protected.stream).poll_read(cx, buf);
-                protected.examine(result)
-            }
+            Stream::Tls(protected) => protected.poll_read(cx, buf),
         };
         if buf.filled().len() > before {
             self.pulse.heard();
@@ -259,10 +263,7 @@ impl AsyncWrite for Listening {
         match &mut self.get_mut().stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Local(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Tls(protected) => {
-                let result = Pin::new(&mut protected.stream).poll_write(cx, buf);
-                protected.examine(result)
-            }
+            Stream::Tls(protected) => protected.poll_write_record(cx, &[IoSlice::new(buf)]),
         }
     }
 
@@ -286,7 +287,7 @@ impl AsyncWrite for Listening {
         match &mut self.get_mut().stream {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Local(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(protected) => Pin::new(&mut protected.stream).poll_flush(cx),
+            Stream::Tls(protected) => protected.poll_flush(cx),
         }
     }
 
@@ -328,6 +329,26 @@ impl Protected {
             }
             _ => Pin::new(&mut self.stream).poll_write(cx, first),
         };
+        self.full = matches!(result, Poll::Ready(Ok(RECORD)));
+        self.examine(result)
+    }
+
+    /// Lets records leave, but once after a full one gives HTTP/2 the time to add to it.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if std::mem::take(&mut self.full) {
+            // HTTP/2 flushes once more when it is woken, even if it has nothing to add.
+            cx.waker().wake_by_ref();
+            return Poll::Ready(Ok(()));
+        }
+        self.stream.get_mut().poll_leave(cx)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        // OpenSSL may have had to answer, as to a change of keys, and nobody else knows.
+        if let Poll::Ready(Err(error)) = self.stream.get_mut().poll_leave(cx) {
+            return Poll::Ready(Err(error));
+        }
         self.examine(result)
     }
 

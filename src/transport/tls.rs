@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tokio_openssl::SslStream;
 use tower::ServiceExt;
 
+use super::bundle::Bundle;
 use super::layer::{Dials, Layer};
 use super::stream::Io;
 use super::{Protection, Target};
@@ -59,9 +60,12 @@ impl<B: Dials<TcpStream>> Layer<B> for Tls {
     }
 }
 
+/// TLS over a TCP connection.
+pub(crate) type Secured = SslStream<Bundle>;
+
 /// A handshake with all that is to be seen of it, whether or not it came to a good end.
 pub(crate) struct Attempt {
-    pub(crate) stream: SslStream<TcpStream>,
+    pub(crate) stream: Secured,
     pub(crate) role: Role,
     /// Whether a session was there to be resumed.
     pub(crate) offered: bool,
@@ -89,7 +93,7 @@ pub(crate) async fn attempt(
     let witness = Witness::new();
     let ssl = protection.ssl(target, &witness).map_err(setup)?;
     let offered = session::was_offered(&ssl);
-    let mut stream = SslStream::new(ssl, stream).map_err(setup)?;
+    let mut stream = Secured::new(ssl, Bundle::new(stream)).map_err(setup)?;
     let role = Role {
         peer: target.to_string(),
         name: protection.name.verified(),

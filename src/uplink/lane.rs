@@ -2,15 +2,17 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::envelope::Passport;
+use super::inbox::{Inbox, Left};
+use super::ledger::Ledger;
 use super::spool::Place;
 use super::ticket::Ticket;
-use crate::protocol::frame::Message;
+use crate::protocol::frame::{self, HEADER, Message};
 
 /// A record in its lane.
 #[derive(Debug, Clone)]
@@ -41,6 +43,8 @@ pub(super) struct Lane {
     passport: Arc<Passport>,
     key: Option<LaneKey>,
     state: Mutex<State>,
+    /// Where threads of the host leave records, if they do.
+    inbox: OnceLock<(Inbox, Arc<Ledger>)>,
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +71,7 @@ pub(super) enum Outlook {
 
 impl Lane {
     pub(super) fn new(passport: Arc<Passport>, key: Option<LaneKey>) -> Self {
-        Self { passport, key, state: Mutex::default() }
+        Self { passport, key, state: Mutex::default(), inbox: OnceLock::new() }
     }
 
     pub(super) fn passport(&self) -> &Passport {
@@ -88,6 +92,20 @@ impl Lane {
         if state.users == 0 {
             wake(state);
         }
+    }
+
+    /// From now on records may be left here; their ids come from this ledger.
+    pub(super) fn open_inbox(&self, ledger: &Arc<Ledger>) {
+        self.inbox.get_or_init(|| (Inbox::default(), ledger.clone()));
+    }
+
+    /// Leaves a short record without waiting for anybody; `false`: this lane has no inbox.
+    pub(super) fn leave_record(&self, data: &[u8]) -> bool {
+        let Some((inbox, _)) = self.inbox.get() else { return false };
+        if inbox.leave(data) == Left::FirstOfMany {
+            self.nudge();
+        }
+        true
     }
 
     pub(super) fn push(&self, record: Record) {
@@ -118,12 +136,12 @@ impl Lane {
 
     /// Takes the oldest record out.
     pub(super) fn take_oldest(&self) -> Option<Record> {
-        self.state().pop()
+        self.filled().pop()
     }
 
     /// Takes out what was accepted before `cutoff`, as far as it is in front.
     pub(super) fn take_older(&self, cutoff: u64) -> Vec<Record> {
-        let mut state = self.state();
+        let mut state = self.filled();
         let mut older = Vec::new();
         while state.queue.front().is_some_and(|record| record.time < cutoff) {
             older.extend(state.pop());
@@ -133,7 +151,7 @@ impl Lane {
 
     /// The places in the spool of the records in front, and the id of the last of them.
     pub(super) fn front(&self, records: usize, bytes: usize) -> (Vec<Place>, Option<u64>) {
-        let state = self.state();
+        let state = self.filled();
         let (mut places, mut last, mut sum) = (Vec::new(), None, 0);
         for record in state.queue.iter().take(records) {
             if sum >= bytes {
@@ -158,7 +176,7 @@ impl Lane {
     /// Hands records, up to an id if there is one, to `take` until it wants no more or there are no
     /// more.
     pub(super) fn take(&self, last: Option<u64>, mut take: impl FnMut(Record) -> Wanted) {
-        let mut state = self.state();
+        let mut state = self.filled();
         let within = |record: &Record| last.is_none_or(|last| record.id <= last);
         while state.queue.front().is_some_and(within) {
             let Some(record) = state.pop() else { return };
@@ -170,15 +188,19 @@ impl Lane {
 
     /// Says what the lane has to offer, or has `cx` woken when that changes.
     pub(super) fn poll_outlook(&self, cx: &mut Context<'_>) -> Poll<Outlook> {
-        let mut state = self.state();
+        let mut state = self.filled();
         if !state.queue.is_empty() {
-            Poll::Ready(Outlook::Records)
-        } else if state.users == 0 {
-            Poll::Ready(Outlook::Over)
-        } else {
-            state.wake_later(cx);
-            Poll::Pending
+            return Poll::Ready(Outlook::Records);
         }
+        if state.users == 0 {
+            return Poll::Ready(Outlook::Over);
+        }
+        state.wake_later(cx);
+        if self.inbox.get().is_some_and(|(inbox, _)| !inbox.sleep()) {
+            // Somebody is at it just now.
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
     }
 
     /// Wakes whoever waits for records.
@@ -204,13 +226,22 @@ impl Lane {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.state().queue.is_empty()
+        self.filled().queue.is_empty()
     }
 
     /// Whether nobody uses the lane and nothing waits in it.
     pub(super) fn is_abandoned(&self) -> bool {
-        let state = self.state();
+        let state = self.filled();
         state.users == 0 && state.queue.is_empty()
+    }
+
+    /// The state, with what was left in the inbox.
+    fn filled(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        if let Some((inbox, ledger)) = self.inbox.get() {
+            inbox.take(|frames, records| state.take_run(frames, ledger.ids(records)));
+        }
+        state
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -221,6 +252,20 @@ impl Lane {
 // === impl State ===
 
 impl State {
+    /// Takes in frames of uncompressed messages; `first` is the id of the first.
+    fn take_run(&mut self, mut frames: Bytes, first: u64) {
+        let mut id = first;
+        while let Some(length) = frame::length(&frames) {
+            frames.advance(HEADER);
+            let data = frames.split_to(length.min(frames.len()));
+            self.bytes += data.len();
+            let message = Message { compressed: false, data };
+            let (prefix, place, time, ticket) = (Bytes::new(), None, 0, None);
+            self.queue.push_back(Record { id, message, prefix, place, time, ticket });
+            id += 1;
+        }
+    }
+
     fn pop(&mut self) -> Option<Record> {
         let record = self.queue.pop_front()?;
         self.bytes -= record.message.data.len();

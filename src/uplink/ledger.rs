@@ -3,14 +3,18 @@
 //! One lock holds all of it, so that a snapshot always balances and room is never given away twice.
 //! What is pending is counted by where it is, at each move from one place to the next: it is not
 //! what is missing between the other figures, and so can be held against them.
+//!
+//! While there is room enough for everybody, some of it is given away ahead, as allowances: who finds
+//! one takes no lock. Whoever takes the lock enters first what was accepted by them.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::account::{Account, DropReason, Snapshot};
+use super::allowance::{Allowance, Slip};
 use super::lane::Record;
 use crate::error::{Code, Error, Result};
 use crate::protocol::Kind;
@@ -19,6 +23,9 @@ use crate::protocol::Kind;
 #[derive(Debug)]
 pub(super) struct Ledger {
     books: Mutex<Books>,
+    allowances: [Allowance; Kind::ALL.len()],
+    /// The last id given out.
+    last_id: AtomicU64,
     moved: Notify,
     /// Who waits for room, in the order of arrival: a large record keeps its place before small
     /// ones that came later.
@@ -40,7 +47,8 @@ struct Books {
     lanes: [u64; Kind::ALL.len()],
     /// Room that is kept free for a record which found too little of it.
     claim: Option<(Kind, u64)>,
-    next: u64,
+    /// What was left of each allowance when it was last looked at.
+    given: [Slip; Kind::ALL.len()],
     closed: bool,
 }
 
@@ -81,6 +89,9 @@ const LANE: u64 = 2048;
 /// share their buffers: Choudhury and Hahne, 1998.)
 pub(super) const SHARE: u64 = 4;
 
+/// What is given to a kind ahead, at most: one part of so many of the memory.
+const ALLOWANCE: u64 = 16;
+
 /// What a kind may still hold while room is kept free for a large record of another: one part of so
 /// many.
 const TRICKLE: u64 = 32;
@@ -91,6 +102,8 @@ impl Ledger {
     pub(super) fn new(max_bytes: usize, max_records: usize) -> Self {
         Self {
             books: Mutex::default(),
+            allowances: Default::default(),
+            last_id: AtomicU64::new(0),
             moved: Notify::new(),
             lines: Default::default(),
             waiting: AtomicUsize::new(0),
@@ -102,26 +115,81 @@ impl Ledger {
 
     /// Accepts a record of `len` bytes and gives it an id; `None` when there is no room.
     pub(super) fn try_admit(&self, kind: Kind, len: usize) -> Result<Option<u64>> {
-        let cost = len as u64 + OVERHEAD;
         let mut books = self.books();
+        let admitted = self.admit_by(&mut books, kind, len as u64 + OVERHEAD)?;
+        drop(books);
+        Ok(admitted.then(|| self.ids(1)))
+    }
+
+    /// As [`Ledger::try_admit`], mostly without the lock; the record gets its id later. What was given
+    /// ahead is no promise to others: as soon as room gets scarce, it is taken back.
+    pub(super) fn try_admit_ahead(&self, kind: Kind, len: usize) -> Result<bool> {
+        let cost = len as u64 + OVERHEAD;
+        if self.allowances[kind.index()].take(cost) {
+            return Ok(true);
+        }
+        let mut books = self.books();
+        let admitted = self.admit_by(&mut books, kind, cost)?;
+        if admitted {
+            self.give_ahead(&mut books, kind);
+        }
+        Ok(admitted)
+    }
+
+    /// So many new ids; gives the first of them.
+    pub(super) fn ids(&self, count: u64) -> u64 {
+        self.last_id.fetch_add(count, Ordering::Relaxed) + 1
+    }
+
+    fn admit_by(&self, books: &mut Books, kind: Kind, cost: u64) -> Result<bool> {
         if books.closed {
             return Err(Error::new(Code::Stopped));
         }
-        if !self.has_room(&books, kind, cost) {
-            return Ok(None);
+        if !self.is_easy(books, kind, cost) {
+            self.revoke(books);
         }
-        let account = &mut books.accounts[kind.index()];
-        account.accepted += 1;
-        account.queued += 1;
-        account.pending_bytes += cost;
-        books.bytes += cost;
-        books.next += 1;
-        Ok(Some(books.next))
+        if !self.has_room(books, kind, cost) {
+            return Ok(false);
+        }
+        books.accept(kind, Amount { records: 1, bytes: cost });
+        Ok(true)
+    }
+
+    /// Whether there is so much room that nobody who takes some of it gets more than a fair share, see
+    /// [`SHARE`]; what was given ahead counts as taken.
+    fn is_easy(&self, books: &Books, kind: Kind, cost: u64) -> bool {
+        let (account, given) = (&books.accounts[kind.index()], books.given[kind.index()]);
+        books.claim.is_none()
+            && books.taken() + books.given_bytes() + cost <= self.max_bytes / (SHARE + 1) * SHARE
+            && account.in_memory().saturating_add(given.records()) < self.max_records
+    }
+
+    /// Gives a kind something ahead, if there is room enough for everybody.
+    fn give_ahead(&self, books: &mut Books, kind: Kind) {
+        let (at, most) = (kind.index(), self.max_bytes / ALLOWANCE);
+        // The rest of the last one is too little for the next record.
+        books.enter(at, self.allowances[at].revoke());
+        books.given[at] = Slip::default();
+        if self.is_easy(books, kind, most) {
+            let records = self.max_records - books.accounts[at].in_memory();
+            books.given[at] = Slip::up_to(records, most);
+            self.allowances[at].add(books.given[at]);
+        }
+    }
+
+    /// Takes all allowances back.
+    fn revoke(&self, books: &mut Books) {
+        for (at, allowance) in self.allowances.iter().enumerate() {
+            if books.given[at] != Slip::default() {
+                books.enter(at, allowance.revoke());
+                books.given[at] = Slip::default();
+            }
+        }
     }
 
     fn has_room(&self, books: &Books, kind: Kind, cost: u64) -> bool {
         let account = &books.accounts[kind.index()];
-        let total = books.bytes + books.lanes.iter().sum::<u64>();
+        let total = books.taken() + books.given_bytes();
         let own = account.pending_bytes + books.lanes[kind.index()];
         if account.in_memory() >= self.max_records {
             return false;
@@ -182,9 +250,8 @@ impl Ledger {
     pub(super) fn load_of(&self, kind: Kind) -> Load {
         let books = self.books();
         let account = &books.accounts[kind.index()];
-        let taken = books.bytes + books.lanes.iter().sum::<u64>();
         Load {
-            free: self.max_bytes.saturating_sub(taken),
+            free: self.max_bytes.saturating_sub(books.taken()),
             own_bytes: account.pending_bytes,
             own_records: account.in_memory(),
         }
@@ -259,9 +326,8 @@ impl Ledger {
     /// Records come back from the spool; gives the first of as many new ids.
     pub(super) fn load(&self, kind: Kind, amount: Amount) -> u64 {
         let cost = amount.cost();
+        let first = self.ids(amount.records);
         let mut books = self.books();
-        let first = books.next + 1;
-        books.next += amount.records;
         if books.closed {
             return first;
         }
@@ -270,15 +336,6 @@ impl Ledger {
         account.put(Seat::Queued, amount.records);
         account.pending_bytes += cost;
         books.bytes += cost;
-        first
-    }
-
-    /// The first of as many new ids, higher than all before: for records that come out of the spool's
-    /// hands behind others that got theirs there.
-    pub(super) fn ids(&self, records: u64) -> u64 {
-        let mut books = self.books();
-        let first = books.next + 1;
-        books.next += records;
         first
     }
 
@@ -312,6 +369,7 @@ impl Ledger {
     pub(super) fn abandon(&self) -> u64 {
         let mut books = self.books();
         books.closed = true;
+        self.revoke(&mut books);
         let mut lost = 0;
         for account in &mut books.accounts {
             let left = account.left();
@@ -380,8 +438,15 @@ impl Ledger {
         }
     }
 
+    /// The books, up to date.
     fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        for (at, allowance) in self.allowances.iter().enumerate() {
+            if books.given[at] != Slip::default() {
+                books.enter(at, allowance.left());
+            }
+        }
+        books
     }
 }
 
@@ -423,6 +488,7 @@ impl Claim<'_> {
         let mut books = self.ledger.books();
         let own = books.accounts[self.kind.index()].in_memory();
         if !self.made && own == 0 && books.claim.is_none() {
+            self.ledger.revoke(&mut books);
             books.claim = Some((self.kind, self.cost));
             self.made = true;
         }
@@ -435,6 +501,38 @@ impl Drop for Claim<'_> {
             self.ledger.books().claim = None;
             self.ledger.moved.notify_waiters();
         }
+    }
+}
+
+// === impl Books ===
+
+impl Books {
+    /// What records and lanes take in memory.
+    fn taken(&self) -> u64 {
+        self.bytes + self.lanes.iter().sum::<u64>()
+    }
+
+    /// What was given ahead and not used yet.
+    fn given_bytes(&self) -> u64 {
+        self.given.iter().map(|slip| slip.bytes()).sum()
+    }
+
+    /// Enters what was accepted by an allowance since it was last looked at.
+    fn enter(&mut self, at: usize, left: Slip) {
+        let accepted = left.gone_since(self.given[at]);
+        if accepted.records > 0 {
+            self.accept(Kind::ALL[at], accepted);
+            self.given[at] = left;
+        }
+    }
+
+    /// `bytes` is what they cost.
+    fn accept(&mut self, kind: Kind, Amount { records, bytes }: Amount) {
+        let account = &mut self.accounts[kind.index()];
+        account.accepted += records;
+        account.queued += records;
+        account.pending_bytes += bytes;
+        self.bytes += bytes;
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use skytls::config::{IdentitySource, Loader, OnFull, Settings, Source};
+use skytls::config::{IdentitySource, Loader, Mode, OnFull, Settings, Source};
 use skytls::protocol::{find, frame::Message};
 use skytls::server::{CallInfo, Collector, CollectorSettings, CollectorTls};
 use skytls::tls::Generation;
@@ -149,6 +149,7 @@ impl Link {
     /// Reports segments from now on, one every few milliseconds.
     pub fn feed(&mut self) {
         let mut reporter = self.uplink.reporter(Passport::new(find(SEGMENTS).unwrap()));
+        self.stop.send_replace(false);
         let (next, stop) = (self.next.clone(), self.stop.subscribe());
         self.feeder = Some(tokio::spawn(async move {
             let mut tick = tokio::time::interval(Duration::from_millis(3));
@@ -217,7 +218,7 @@ impl Tls {
         std::fs::write(self.file("ca.crt"), both).unwrap();
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.0.path().join("ca").join(name)
     }
 
@@ -239,15 +240,28 @@ impl Tls {
         targets(&settings.link, &settings.tls, Some(&generation)).unwrap()
     }
 
+    /// The same for settings that may say plaintext.
+    pub fn targets_if_any(settings: &Settings) -> Vec<Arc<Target>> {
+        match settings.tls.mode {
+            Mode::Plaintext(_) => targets(&settings.link, &settings.tls, None).unwrap(),
+            _ => Self::targets(settings),
+        }
+    }
+
     /// A collector that shows this CA's certificate.
     pub async fn collector(&self, received: &Received, listen: SocketAddr) -> Collector {
+        Collector::start(self.served(received, listen)).await.unwrap()
+    }
+
+    /// The settings of such a collector.
+    pub fn served(&self, received: &Received, listen: SocketAddr) -> CollectorSettings {
         let identity = IdentitySource {
             chain: Source::File(self.file("server.crt")),
             key: Source::File(self.file("server.pem")),
             passphrase: None,
         };
         let tls = Some(CollectorTls { identity, client_ca: None });
-        Collector::start(CollectorSettings { tls, ..received.settings(listen) }).await.unwrap()
+        CollectorSettings { tls, ..received.settings(listen) }
     }
 }
 

@@ -89,6 +89,13 @@ impl Peer {
         Server { process, address }
     }
 
+    /// Starts a server at an address that was another's before.
+    pub(crate) fn listen_at(self, address: SocketAddr) -> Server {
+        let process = self.option("-accept", address.to_string()).start();
+        process.line("ACCEPT");
+        Server { process, address }
+    }
+
     /// Starts a client. Its stdin stays open, for either one ends the connection when it closes.
     pub(crate) fn start(self) -> Process {
         Process::start(self.0, Stdio::piped())

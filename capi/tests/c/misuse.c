@@ -23,6 +23,8 @@ static void null_is_an_error(void)
     CHECK(agent == NULL);
     FAILS(SKYTLS_NULL_ARGUMENT, skytls_agent_on_state(NULL, NULL, NULL, err));
     FAILS(SKYTLS_NULL_ARGUMENT, skytls_agent_on_command(NULL, NULL, NULL, err));
+    FAILS(SKYTLS_NULL_ARGUMENT, skytls_agent_on_profile_task(NULL, NULL, NULL, err));
+    FAILS(SKYTLS_NULL_ARGUMENT, skytls_agent_finish_profile_task(NULL, "t", err));
     FAILS(SKYTLS_NULL_ARGUMENT, skytls_agent_watch(NULL, "x", NULL, NULL, err));
     FAILS(SKYTLS_NULL_ARGUMENT, skytls_agent_describe(NULL, "c", NULL, err));
     FAILS(SKYTLS_NULL_ARGUMENT, skytls_agent_add_property(NULL, "x", "y", err));
@@ -147,6 +149,7 @@ static void calls_come_in_order(void)
           skytls_agent_report_method(agent, "/no.Such/method", (const uint8_t *)"x", 1, err));
     FAILS(SKYTLS_NULL_ARGUMENT,
           skytls_agent_report_method(agent, NULL, (const uint8_t *)"x", 1, err));
+    FAILS(SKYTLS_NULL_ARGUMENT, skytls_agent_finish_profile_task(agent, NULL, err));
     FAILS(SKYTLS_BAD_ARGUMENT, skytls_agent_flush(agent, 0, 0, err));
     FAILS(SKYTLS_BAD_ARGUMENT, skytls_log_set(9, NULL, NULL, err));
 

@@ -6,7 +6,7 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,9 +14,11 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use prost::Message as _;
 use skytls::config::{IdentitySource, Secret, Source};
 use skytls::pki::{Authority, Leaf, Profile};
-use skytls::server::{Collector, CollectorSettings, CollectorTls, Counts, Observer};
+use skytls::protocol::v3::{Command as Order, Commands, KeyStringValuePair};
+use skytls::server::{Collector, CollectorSettings, CollectorTls, Counts, Observer, Responder};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -26,7 +28,11 @@ pub(crate) struct Backend {
     collector: Collector,
     folder: TempDir,
     segments: Arc<Mutex<HashMap<Vec<u8>, u64>>>,
+    orders: Orders,
 }
+
+/// What the backend orders with the next answers of a method.
+type Orders = Arc<Mutex<HashMap<&'static str, VecDeque<Commands>>>>;
 
 /// A C program that has been compiled.
 pub(crate) struct Program {
@@ -64,14 +70,21 @@ impl Backend {
                 *seen.lock().expect(WORKS).entry(message.data.to_vec()).or_default() += 1;
             }
         });
+        let orders = Orders::default();
+        let given = orders.clone();
+        let responder: Responder = Arc::new(move |call, _| {
+            let next = given.lock().expect(WORKS).get_mut(call.path)?.pop_front()?;
+            Some(next.encode_to_vec().into())
+        });
         let settings = CollectorSettings {
             tls: Some(CollectorTls { identity, client_ca: None }),
             observer: Some(observer),
+            responder: Some(responder),
             ..CollectorSettings::default()
         };
         let runtime = Runtime::new().expect(WORKS);
         let collector = runtime.block_on(Collector::start(settings)).expect(WORKS);
-        Self { runtime, collector, folder, segments }
+        Self { runtime, collector, folder, segments, orders }
     }
 
     pub(crate) fn address(&self) -> String {
@@ -89,6 +102,20 @@ impl Backend {
     /// What was reported as a segment, with how often it came.
     pub(crate) fn segments(&self) -> HashMap<Vec<u8>, u64> {
         self.segments.lock().expect(WORKS).clone()
+    }
+
+    /// Answers the next call of a method with an order, or with none.
+    pub(crate) fn order(&self, path: &'static str, order: Option<(&str, &[(&str, &str)])>) {
+        let pair = |(key, value): &(&str, &str)| KeyStringValuePair {
+            key: (*key).to_owned(),
+            value: (*value).to_owned(),
+        };
+        let command = order.map(|(command, args)| Order {
+            command: command.to_owned(),
+            args: args.iter().map(pair).collect(),
+        });
+        let commands = Commands { commands: command.into_iter().collect() };
+        self.orders.lock().expect(WORKS).entry(path).or_default().push_back(commands);
     }
 
     /// Waits until the counts satisfy a condition.

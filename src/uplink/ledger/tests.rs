@@ -163,3 +163,72 @@ fn records_that_are_in_the_spool_only_take_no_memory() {
     assert_eq!(ledger.snapshot().total.spooled, 0);
     balances(&ledger);
 }
+
+#[test]
+fn what_is_accepted_ahead_of_the_books_is_in_every_snapshot() {
+    const THREADS: u64 = 8;
+    const EACH: u64 = 10_000;
+    let ledger = Ledger::new(1 << 30, usize::MAX);
+    let accepted = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for _ in 0..EACH {
+                    assert!(ledger.try_admit_ahead(Kind::Trace, 904).unwrap());
+                    let before = accepted.fetch_add(1, Ordering::SeqCst) + 1;
+                    if before.is_multiple_of(50) {
+                        let account = ledger.snapshot().total;
+                        assert!(account.accepted >= before);
+                        assert_eq!(account.pending_bytes, account.pending * 1000);
+                        balances(&ledger);
+                    }
+                    if before.is_multiple_of(3) {
+                        ledger.shift(Kind::Trace, 1, Seat::Queued, Seat::Sent);
+                        ledger.settle(Kind::Trace, of(1, 904), Seat::Sent, Fate::Acknowledged);
+                    }
+                }
+            });
+        }
+    });
+    let total = ledger.snapshot().total;
+    assert_eq!(total.accepted, THREADS * EACH);
+    assert_eq!(total.pending, THREADS * EACH - total.acknowledged);
+    assert_eq!(ledger.abandon(), total.pending);
+    assert_eq!(ledger.try_admit_ahead(Kind::Trace, 1).unwrap_err().code(), Code::Stopped);
+    balances(&ledger);
+}
+
+#[test]
+fn what_was_given_ahead_is_taken_back_when_room_gets_scarce() {
+    let traces_beside_a_log = |ahead: bool| {
+        let ledger = Ledger::new(100_000, usize::MAX);
+        let log = match ahead {
+            true => ledger.try_admit_ahead(Kind::Log, 904).unwrap(),
+            false => ledger.try_admit(Kind::Log, 904).unwrap().is_some(),
+        };
+        assert!(log);
+        let mut traces = 0;
+        while ledger.try_admit(Kind::Trace, 904).unwrap().is_some() {
+            traces += 1;
+        }
+        balances(&ledger);
+        traces
+    };
+    assert_eq!(traces_beside_a_log(true), traces_beside_a_log(false));
+}
+
+#[test]
+fn as_many_records_are_taken_ahead_as_without() {
+    for records in [1, 2, 1500] {
+        let ledger = Ledger::new(1 << 30, records);
+        let mut taken = 0;
+        while ledger.try_admit_ahead(Kind::Trace, 10).unwrap() {
+            taken += 1;
+        }
+        assert_eq!(taken, records);
+        ledger.settle(Kind::Trace, of(1, 10), Seat::Queued, Fate::Acknowledged);
+        assert!(ledger.try_admit_ahead(Kind::Trace, 10).unwrap());
+        assert!(!ledger.try_admit_ahead(Kind::Trace, 10).unwrap());
+        balances(&ledger);
+    }
+}

@@ -480,7 +480,7 @@ pub fn key_provider<T: HasPublic>(key: &PKeyRef<T>) -> Option<String> {
 /// # Safety
 ///
 /// The provider is live, or NULL.
-unsafe fn name_of(provider: *const ffi::OSSL_PROVIDER) -> Option<String> {
+pub(crate) unsafe fn name_of(provider: *const ffi::OSSL_PROVIDER) -> Option<String> {
     if provider.is_null() {
         return None;
     }

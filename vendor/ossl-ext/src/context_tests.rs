@@ -31,10 +31,7 @@ fn providers_are_those_of_the_context_and_of_no_other() {
     draft.load("base").unwrap();
     let [base] = &draft.providers()[..] else { panic!("{:?}", draft.providers()) };
     assert_eq!(base.id, "base");
-    assert!(
-        base.running && base.name.contains("Base") && base.version.starts_with('3'),
-        "{base:?}"
-    );
+    assert!(base.running && base.name.contains("Base") && !base.version.is_empty(), "{base:?}");
     assert!(draft.is_available("base") && draft.self_test("base"));
     assert!(!draft.is_available("default") && !draft.self_test("default"));
     assert_eq!(draft.digest_provider("SHA256"), None);

@@ -5,6 +5,7 @@
 
 pub mod conf;
 pub mod context;
+pub mod ocsp;
 mod session;
 pub mod store;
 mod trust;

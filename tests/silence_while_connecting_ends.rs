@@ -1,0 +1,95 @@
+//! A backend that accepts the connection and then says nothing, in the TLS handshake or instead of the
+//! HTTP/2 greeting, is left after the stated time, and the next one takes over within a second.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod outage_fixture;
+mod support;
+mod transport_fixture;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use outage_fixture::*;
+use skytls::config::Settings;
+use skytls::error::Code;
+use skytls::server::Collector;
+use skytls::transport::{BackendState, Transport};
+use support::openssl;
+use support::peers::Peer;
+
+/// So long each handshake may take, as `docs/reconnecting.md` says.
+const SILENCE: Duration = Duration::from_secs(10);
+const SLACK: Duration = Duration::from_secs(1);
+const FAILOVER: Duration = Duration::from_secs(1);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_the_tls_handshake() {
+    let (tls, received, silent) = (Tls::new("a.example"), Received::default(), Peer::silent());
+    let living = tls.collector(&received, any()).await;
+    let settings = |backends: &[&str]| tls.settings(backends, &[]);
+    is_left(silent.address, &living, received, settings, Code::HandshakeTimedOut).await;
+}
+
+/// `openssl s_server` agrees on TLS and on `h2`, and knows no HTTP/2.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instead_of_the_greeting_after_tls() {
+    let (tls, received) = (Tls::new("a.example"), Received::default());
+    let silent =
+        openssl::Peer::server(tls.file("server.crt"), tls.file("server.pem")).h2().listen();
+    let living = tls.collector(&received, any()).await;
+    let settings = |backends: &[&str]| tls.settings(backends, &[]);
+    is_left(silent.address, &living, received, settings, Code::Http2Failed).await;
+    silent.process.line("ALPN protocols selected: h2");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instead_of_the_greeting_in_plaintext() {
+    let (received, silent) = (Received::default(), Peer::silent());
+    let living = received.collector(any()).await;
+    let plain = |backends: &[&str]| {
+        let backends: Vec<_> = backends.iter().map(|backend| backend.parse().unwrap()).collect();
+        settings(&backends, &[])
+    };
+    is_left(silent.address, &living, received, plain, Code::Http2Failed).await;
+}
+
+async fn is_left(
+    silent: SocketAddr,
+    living: &Collector,
+    received: Received,
+    settings: impl Fn(&[&str]) -> Settings,
+    code: Code,
+) {
+    let (silent, spare) = (silent.to_string(), living.address().to_string());
+    let both = settings(&[&silent, &spare]);
+    let alone = Tls::targets_if_any(&settings(&[&silent]));
+    let begun = Instant::now();
+    let mut link = Link::with(&both, alone, received);
+    // The one that is tried stays the first, though there is another now.
+    link.transport.replace(Tls::targets_if_any(&both), SLACK);
+    link.feed();
+    given_up(&link.transport, &silent, code).await;
+    let taken = begun.elapsed();
+    assert!((SILENCE..SILENCE + SLACK).contains(&taken), "noticed after {taken:?}");
+    let noticed = Instant::now();
+    counted(living, |counts| counts.received > 0).await;
+    assert!(noticed.elapsed() < FAILOVER, "{:?}", noticed.elapsed());
+    link.everything_arrived().await;
+}
+
+async fn given_up(transport: &Transport, backend: &str, code: Code) {
+    let mut transport = transport.clone();
+    let met = |transport: &Transport| {
+        transport.backends().iter().any(|status| {
+            status.backend == backend
+                && matches!(&status.state, BackendState::Resting { reason, .. } if reason.code() == code)
+        })
+    };
+    within(async {
+        while !met(&transport) {
+            transport.backends_changed().await;
+        }
+    })
+    .await;
+}
