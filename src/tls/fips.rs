@@ -37,6 +37,10 @@ pub struct FipsInfo {
     pub module: Option<PathBuf>,
     /// What was proven.
     pub proofs: Vec<&'static str>,
+    /// The provider that the own private key is a URI of, such as `pkcs11`: that key is used there, and
+    /// the proofs say nothing about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_outside: Option<String>,
 }
 
 /// A FIPS provider as the configuration describes it.
@@ -257,6 +261,7 @@ fn prove(context: &Context, installation: &Installation) -> Result<FipsInfo> {
         configuration: installation.section.as_ref().map(|section| section.file.clone()),
         module: installation.module.clone(),
         proofs: PROOFS.to_vec(),
+        key_outside: None,
     })
 }
 
@@ -309,7 +314,13 @@ impl Stamp {
 
 impl fmt::Display for FipsInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}, {} of 8 proofs", self.provider, self.version, self.proofs.len())
+        write!(f, "{} {}, {} of 8 proofs", self.provider, self.version, self.proofs.len())?;
+        match &self.key_outside {
+            Some(provider) => {
+                write!(f, "; the own private key is used outside of it, by {provider}")
+            }
+            None => Ok(()),
+        }
     }
 }
 
