@@ -165,6 +165,9 @@ async def main():
         print(f"        {with_slow / 1024:.1f} MiB with {options.slow} slow ones more")
         print(f"meanwhile: {calls} calls of another client, all answered, the longest after {longest * 1000:.0f} ms")
         print(f"afterwards: {sum(again)} of {len(again)} idle clients asked were served; {len(slow_ones)} slow ones held on")
+        for client in idlers:
+            client.resting.cancel()
+        await asyncio.gather(*(client.resting for client in idlers), return_exceptions=True)
         ok = all(again) and each <= 64 and longest < 2
         print("1 passed, 0 failed" if ok else "0 passed, 1 failed")
         return 0 if ok else 1
