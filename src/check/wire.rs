@@ -225,10 +225,7 @@ fn post_quantum(seen: &TlsReport) -> Option<Check> {
 }
 
 /// Waits for what the peer has to say, and leaves it unread; an end or data is no refusal.
-async fn alert(
-    stream: &mut Secured,
-    role: &crate::tls::Role,
-) -> Option<Error> {
+async fn alert(stream: &mut Secured, role: &crate::tls::Role) -> Option<Error> {
     let mut room = [0; 1];
     let heard = std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_peek(cx, &mut room)).await;
     later_failure(&heard.err()?.into_io_error().unwrap_or_else(io::Error::other), role)

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::account::{Account, DropReason, Snapshot};
 use super::allowance::{Allowance, Slip};
-use super::lane::Record;
+use super::parcel::Parcel;
 use crate::error::{Code, Error, Result};
 use crate::protocol::Kind;
 
@@ -539,10 +539,10 @@ impl Books {
 // === impl Amount ===
 
 impl Amount {
-    pub(super) fn of<'a>(records: impl IntoIterator<Item = &'a Record>) -> Self {
-        records.into_iter().fold(Self::default(), |sum, record| Self {
-            records: sum.records + 1,
-            bytes: sum.bytes + record.message.data.len() as u64,
+    pub(super) fn of<'a>(parcels: impl IntoIterator<Item = &'a Parcel>) -> Self {
+        parcels.into_iter().map(Parcel::amount).fold(Self::default(), |sum, amount| Self {
+            records: sum.records + amount.records,
+            bytes: sum.bytes + amount.bytes,
         })
     }
 
