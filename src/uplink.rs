@@ -363,7 +363,7 @@ impl Reporter {
         }
         let Some(id) = id else {
             ledger.refuse(kind);
-            return Err(Error::new(Code::QueueFull).found(format!("kind {}", kind.name())));
+            return Err(Error::new(Code::QueueFull).found(format_args!("kind {}", kind.name())));
         };
         self.queue(id, message);
         Ok(())
