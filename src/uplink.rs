@@ -381,6 +381,11 @@ impl Reporter {
         Ok(())
     }
 
+    /// Counts a record as refused that was not waited for.
+    pub fn refuse(&self) {
+        self.uplink.0.ledger.refuse(self.passport.method.kind);
+    }
+
     fn queue(&mut self, id: u64, message: Message) {
         let Bearing { prefix, company } = self.context.pass(&message, self.passport.encoding());
         if let Some(ticket) = &self.ticket {

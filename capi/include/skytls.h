@@ -531,6 +531,11 @@ typedef struct skytls_status {
      * The explanation of `error`, as skytls_error_message() has it.
      */
     char message[512];
+    /**
+     * With agent.ssl_fips=required the provider, its version and what was proven of it when certificates and
+     * keys were last read; else empty, and before the engine runs.
+     */
+    char fips[256];
 } skytls_status;
 
 /**

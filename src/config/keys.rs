@@ -242,12 +242,14 @@ keys! {
             "bytes of metadata that a call may carry";
         MaxPartialBytes = "relay.max_partial_bytes" "SW_RELAY_MAX_PARTIAL_BYTES" Built SIZE, "268435456",
             "bytes of messages that are still arriving, of all local agents together; at least one message fits";
+        MaxUnreadBytes = "relay.max_unread_bytes" "SW_RELAY_MAX_UNREAD_BYTES" Built SIZE, "1073741824",
+            "bytes that streams of local agents may have under way while they wait for room in the queue, 80 KiB each; further ones are refused, at least one may wait";
         GreetingTimeout = "relay.greeting_timeout" "SW_RELAY_GREETING_TIMEOUT" Built PERIOD, "10",
             "how long a client may take for its TLS handshake and the preface of HTTP/2";
         IdleTimeout = "relay.idle_timeout" "SW_RELAY_IDLE_TIMEOUT" Built PERIOD_OR_OFF, "600",
             "a connection without calls is closed after this time; 0: never";
-        AdminListen = "admin.listen" "SW_ADMIN_LISTEN" Later Kind::Text, "",
-            "where health, metrics and status are served; empty: off";
+        AdminListen = "admin.listen" "SW_ADMIN_LISTEN" Built Kind::Listen, "",
+            "where the relay serves `/healthz`, `/metrics`, `/status` and a page, on this machine only: `127.0.0.1:port`, `localhost:port` or `unix:/path`, separated by commas; empty: off";
     }
 }
 

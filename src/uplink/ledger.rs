@@ -106,7 +106,8 @@ impl Ledger {
         Ok(admitted)
     }
 
-    /// So many new ids; gives the first of them.
+    /// The first of as many new ids, higher than all before: also for records that come out of the
+    /// spool's hands behind others that got theirs there.
     pub(super) fn ids(&self, count: u64) -> u64 {
         self.last_id.fetch_add(count, Ordering::Relaxed) + 1
     }
