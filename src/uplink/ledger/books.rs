@@ -4,7 +4,7 @@ use super::OVERHEAD;
 use crate::protocol::Kind;
 use crate::uplink::account::{Account, DropReason};
 use crate::uplink::allowance::Slip;
-use crate::uplink::lane::Record;
+use crate::uplink::parcel::Parcel;
 
 #[derive(Debug, Default)]
 pub(super) struct Books {
@@ -81,10 +81,10 @@ impl Books {
 // === impl Amount ===
 
 impl Amount {
-    pub(in crate::uplink) fn of<'a>(records: impl IntoIterator<Item = &'a Record>) -> Self {
-        records.into_iter().fold(Self::default(), |sum, record| Self {
-            records: sum.records + 1,
-            bytes: sum.bytes + record.message.data.len() as u64,
+    pub(in crate::uplink) fn of<'a>(parcels: impl IntoIterator<Item = &'a Parcel>) -> Self {
+        parcels.into_iter().map(Parcel::amount).fold(Self::default(), |sum, amount| Self {
+            records: sum.records + amount.records,
+            bytes: sum.bytes + amount.bytes,
         })
     }
 
