@@ -32,6 +32,7 @@ mod envelope;
 mod inbox;
 mod lane;
 mod ledger;
+mod parcel;
 mod sender;
 mod spool;
 mod sticky;
@@ -57,7 +58,8 @@ pub use spool::SpoolState;
 
 use lane::{Lane, LaneKey, Record};
 use ledger::{Amount, Fate, Ledger, Seat};
-use spool::{Entry, Spool};
+use parcel::Parcel;
+use spool::{Entry, Place, Spool};
 use sticky::{Bearing, Company, Context};
 use ticket::Ticket;
 
@@ -257,17 +259,19 @@ impl Uplink {
     }
 
     /// Enters what became of records, and tells the spool and whoever waits for them.
-    fn settle(&self, kind: Kind, records: &[Record], seat: Seat, fate: Fate) {
-        if records.is_empty() {
+    fn settle(&self, kind: Kind, parcels: &[Parcel], seat: Seat, fate: Fate) {
+        if parcels.is_empty() {
             return;
         }
         // First: whoever sees in the books that nothing is left may stop the spool.
         if let Some(spool) = &self.0.spool {
-            spool.done(kind, records.iter().filter_map(|record| record.place).collect());
+            spool.done(kind, parcels.iter().filter_map(place).collect());
         }
-        self.0.ledger.settle(kind, Amount::of(records), seat, fate);
-        for ticket in records.iter().filter_map(|record| record.ticket.as_ref()) {
-            ticket.settle(1, fate);
+        self.0.ledger.settle(kind, Amount::of(parcels), seat, fate);
+        for parcel in parcels {
+            if let Some(ticket) = parcel.ticket() {
+                ticket.settle(parcel.records(), fate);
+            }
         }
     }
 
@@ -321,6 +325,14 @@ impl Uplink {
     }
 }
 
+/// Where the spool has it.
+fn place(parcel: &Parcel) -> Option<Place> {
+    match parcel {
+        Parcel::One(record) => record.place,
+        Parcel::Many(_) => None,
+    }
+}
+
 // === impl Reporter ===
 
 impl Reporter {
@@ -363,7 +375,7 @@ impl Reporter {
         }
         let Some(id) = id else {
             ledger.refuse(kind);
-            return Err(Error::new(Code::QueueFull).found(format!("kind {}", kind.name())));
+            return Err(Error::new(Code::QueueFull).found(format_args!("kind {}", kind.name())));
         };
         self.queue(id, message);
         Ok(())

@@ -119,9 +119,9 @@ keys! {
         ResolveDnsPeriodically = "collector.is_resolve_dns_periodically" "SW_AGENT_COLLECTOR_IS_RESOLVE_DNS_PERIODICALLY" Built Kind::Flag, "false",
             "look the name up while connected, too, and follow it when its addresses change; the name stays what is verified";
         ChannelSize = "buffer.channel_size" "SW_BUFFER_CHANNEL_SIZE" Built COUNT, "5",
-            "times `buffer.buffer_size`: records of one kind that a library holds";
+            "times `buffer.buffer_size`: records of one kind that may wait in a library";
         BufferSize = "buffer.buffer_size" "SW_BUFFER_BUFFER_SIZE" Built COUNT, "300",
-            "times `buffer.channel_size`: records of one kind that a library holds";
+            "times `buffer.channel_size`: records of one kind that may wait in a library";
         LogMaxMessageSize = "log.max_message_size" "SW_GRPC_LOG_MAX_MESSAGE_SIZE" NoEffect SIZE, "10485760",
             "largest log message";
         LoggingLevel = "logging.level" "SW_LOGGING_LEVEL" Built Kind::OneOf(&["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "OFF"]), "INFO",

@@ -224,6 +224,8 @@ catalogue! {
         "write the leaf and the intermediates that issued it; `openssl verify -untrusted CHAIN -CAfile CA CHAIN` must agree";
     EndsSoon = 233, Material, Files, "a certificate or revocation list ends soon",
         "renew it and replace the file; what runs takes the new one by itself";
+    OwnKeyFailed = 234, Material, Tls, "the own private key cannot sign",
+        "see whether its token is there and has a session left; it is looked for again every agent.ssl_reload_interval, and at SIGHUP";
 
     // 3xx: OpenSSL
     OpenSslFailed = 301, Machine, OpenSsl, "OpenSSL cannot be set up",

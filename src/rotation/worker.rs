@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::files::Files;
 use super::judge::judge;
+use super::loads::Load;
 use super::reminders::Reminders;
 use super::{Failure, Material, Order, Rotation};
 use crate::error::{Chain, Code, Error, Result};
@@ -71,7 +72,7 @@ impl<M: Material> Worker<M> {
     fn look(&mut self, cause: Cause) -> Result<Rotation> {
         let files = self.material.files();
         if cause == Cause::Time {
-            if files.holds_the_same(&self.in_force) {
+            if files.holds_the_same(&self.in_force) && self.material.is_usable() {
                 self.all_is_well();
                 return Ok(self.status.borrow().clone());
             }
@@ -79,6 +80,7 @@ impl<M: Material> Worker<M> {
                 return Ok(self.status.borrow().clone());
             }
         }
+        let _load = Load::begin();
         let (files, outcome) = self.read(files);
         self.burnt = None;
         let outcome = outcome.and_then(|loaded| {

@@ -342,4 +342,19 @@ mod tests {
         assert_eq!(error.code(), Code::FipsNotProven);
         assert!(error.to_string().contains("proof 2 of 8"), "{error}");
     }
+
+    /// A distribution with a set-up of its own may have `default` there too, and only such a one: what
+    /// is had by default is FIPS's all the same.
+    #[test]
+    fn default_may_stand_beside_it_where_nobody_configured_the_provider() {
+        let folder = env::var_os("SKYTLS_FIPS_DIR").expect("ci/fips says where a provider is");
+        let installation = find(Some(&Path::new(&folder).join("fips.cnf"))).unwrap();
+        let section = installation.section.clone().unwrap();
+        let mut draft = load(&installation, &provider::text(&[(FIPS, section)])).unwrap();
+        draft.load("default").unwrap();
+        let error = prove(&draft, &installation).unwrap_err();
+        assert!(error.to_string().contains("proof 5 of 8"), "{error}");
+        let built_in = Installation { section: None, module: installation.module };
+        assert_eq!(prove(&draft, &built_in).unwrap().proofs, PROOFS);
+    }
 }

@@ -2,8 +2,8 @@
 //! OpenSSL can change without anyone noticing.
 //!
 //! One write to OpenSSL is one TLS record, and HTTP/2 hands its frames over in small pieces (a 9-byte
-//! head, then the payload). So pieces are gathered into one record here. Records are gathered too,
-//! further below: HTTP/2 asks for a flush after every frame, and while frames are as full as records
+//! head, then the payload). So pieces are gathered here, across frames, until a record is full. Records
+//! are gathered too, further below. HTTP/2 asks for a flush after every frame, and while frames are large
 //! there are likely more of them.
 
 use std::fmt;
@@ -11,7 +11,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use hyper::rt;
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -73,14 +73,16 @@ struct Protected {
     stream: Secured,
     role: Role,
     autopsy: Autopsy,
-    /// Pieces gathered for one record.
+    /// Pieces gathered for the next record.
     record: Vec<u8>,
-    /// The last write filled a record, and no flush was asked for since.
-    full: bool,
+    /// Bytes taken since a flush was asked for.
+    fresh: usize,
 }
 
 /// The most that fits into a TLS record (RFC 8446 section 5.1).
 const RECORD: usize = 16 * 1024;
+/// After so much there is likely more to come.
+const MUCH: usize = RECORD / 2;
 
 // === impl Io ===
 
@@ -97,8 +99,7 @@ impl Io {
     pub(crate) fn tls(mut stream: Secured, role: Role) -> Self {
         stream.get_mut().gather();
         let record = Vec::with_capacity(RECORD);
-        let protected =
-            Protected { stream, role, autopsy: Autopsy::default(), record, full: false };
+        let protected = Protected { stream, role, autopsy: Autopsy::default(), record, fresh: 0 };
         Self::new(Stream::Tls(Box::new(protected)))
     }
 
@@ -263,7 +264,7 @@ impl AsyncWrite for Listening {
         match &mut self.get_mut().stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Local(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Tls(protected) => protected.poll_write_record(cx, &[IoSlice::new(buf)]),
+            Stream::Tls(protected) => protected.poll_gather(cx, &[IoSlice::new(buf)]),
         }
     }
 
@@ -275,7 +276,7 @@ impl AsyncWrite for Listening {
         match &mut self.get_mut().stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Stream::Local(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Stream::Tls(protected) => protected.poll_write_record(cx, bufs),
+            Stream::Tls(protected) => protected.poll_gather(cx, bufs),
         }
     }
 
@@ -295,7 +296,7 @@ impl AsyncWrite for Listening {
         match &mut self.get_mut().stream {
             Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Local(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(protected) => Pin::new(&mut protected.stream).poll_shutdown(cx),
+            Stream::Tls(protected) => protected.poll_shutdown(cx),
         }
     }
 }
@@ -303,44 +304,65 @@ impl AsyncWrite for Listening {
 // === impl Protected ===
 
 impl Protected {
-    /// Writes as many pieces as fit into one record.
-    ///
-    /// A write that was pending is repeated by the caller with the same bytes in front, possibly
-    /// with more behind them: OpenSSL takes that as the same write (`SSL_MODE_ENABLE_PARTIAL_WRITE`
-    /// and `SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER`, see `SSL_write(3)`).
-    fn poll_write_record(
+    /// Adds pieces to the next record, and writes each that gets full.
+    fn poll_gather(
         &mut self,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut pieces = bufs.iter().filter(|piece| !piece.is_empty());
-        let Some(first) = pieces.next() else { return Poll::Ready(Ok(0)) };
-        let result = match pieces.next() {
-            Some(second) if first.len() < RECORD => {
-                self.record.clear();
-                for piece in [first, second].into_iter().chain(pieces) {
-                    let room = RECORD - self.record.len();
-                    self.record.extend_from_slice(&piece[..piece.len().min(room)]);
-                    if self.record.len() == RECORD {
-                        break;
+        let mut taken = 0;
+        for piece in bufs {
+            let mut rest = &piece[..];
+            while !rest.is_empty() {
+                if self.record.len() == RECORD {
+                    match self.poll_write(cx) {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Pending | Poll::Ready(Err(_)) if taken > 0 => {
+                            return Poll::Ready(Ok(taken));
+                        }
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     }
                 }
-                Pin::new(&mut self.stream).poll_write(cx, &self.record)
+                let (now, later) = rest.split_at(rest.len().min(RECORD - self.record.len()));
+                self.record.extend_from_slice(now);
+                (rest, taken, self.fresh) = (later, taken + now.len(), self.fresh + now.len());
             }
-            _ => Pin::new(&mut self.stream).poll_write(cx, first),
-        };
-        self.full = matches!(result, Poll::Ready(Ok(RECORD)));
-        self.examine(result)
+        }
+        Poll::Ready(Ok(taken))
     }
 
-    /// Lets records leave, but once after a full one gives HTTP/2 the time to add to it.
+    /// Writes the record.
+    ///
+    /// A write that was pending is repeated with the same bytes in front, possibly with more behind
+    /// them: OpenSSL takes that as the same write (`SSL_MODE_ENABLE_PARTIAL_WRITE` and
+    /// `SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER`, see `SSL_write(3)`).
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.record.is_empty() {
+            let result = Pin::new(&mut self.stream).poll_write(cx, &self.record);
+            let written = ready!(self.examine(result))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.record.drain(..written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Lets everything leave, but once after much gives HTTP/2 the time to add to it.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if std::mem::take(&mut self.full) {
+        if std::mem::take(&mut self.fresh) >= MUCH {
             // HTTP/2 flushes once more when it is woken, even if it has nothing to add.
             cx.waker().wake_by_ref();
             return Poll::Ready(Ok(()));
         }
+        ready!(self.poll_write(cx))?;
         self.stream.get_mut().poll_leave(cx)
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_write(cx))?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

@@ -1,8 +1,7 @@
 //! The body of one stream to the backend: takes records from a lane and lays them out as frames.
 //!
-//! Small records are copied together into chunks that fill one HTTP/2 DATA frame and, with its
-//! head, one TLS record; large ones travel as they are. A chunk leaves as soon as the lane is
-//! empty: nothing waits for company. The stream ends when it has carried enough, or when nothing
+//! Small records are copied together into chunks that fill one HTTP/2 DATA frame; large ones, and runs
+//! of small ones, travel as they are. A chunk leaves as soon as the lane is empty. The stream ends when it has carried enough, or when nothing
 //! has come for a while, since only its end makes the backend acknowledge.
 
 use std::fmt;
@@ -11,13 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::lane::{Lane, Outlook, Record, Wanted};
+use super::lane::{Lane, Outlook, Record};
 use super::ledger::{Ledger, Seat};
+use super::parcel::Parcel;
 use super::sticky;
 use crate::protocol::Sticky;
 use crate::protocol::frame;
@@ -49,7 +49,9 @@ pub(super) struct Batch(Mutex<Progress>);
 
 #[derive(Debug)]
 struct Progress {
-    records: Vec<Record>,
+    parcels: Vec<Parcel>,
+    /// How many records these are.
+    records: usize,
     /// When HTTP/2 last asked for more, and whether it was told to wait.
     asked: Instant,
     waiting: bool,
@@ -71,8 +73,8 @@ pub(super) struct ReportBody {
     lane: Arc<Lane>,
     batch: Arc<Batch>,
     bounds: Bounds,
-    chunk: BytesMut,
-    /// Large records go out beside the chunk.
+    chunk: Vec<u8>,
+    /// What is large goes out behind the chunk.
     large: Option<Bytes>,
     begun: Instant,
     carried: usize,
@@ -83,10 +85,12 @@ pub(super) struct ReportBody {
     over: bool,
 }
 
-/// With HTTP/2's 9 bytes of frame head exactly one full TLS record.
-const CHUNK: usize = 16 * 1024 - 9;
+/// From here on small records are not put together any further.
+const CHUNK: usize = 16 * 1024;
 /// From here on copying costs more than a frame of its own.
 const LARGE: usize = 8 * 1024;
+/// HTTP/2 cuts it into frames; what lies below joins them to full TLS records.
+const PIECE: usize = 64 * 1024;
 
 // === impl Bounds ===
 
@@ -149,7 +153,8 @@ impl Batch {
     /// A batch; `open` is told when its body takes no more.
     pub(super) fn new(open: oneshot::Sender<()>) -> Self {
         Self(Mutex::new(Progress {
-            records: Vec::new(),
+            parcels: Vec::new(),
+            records: 0,
             asked: Instant::now(),
             waiting: false,
             ended: false,
@@ -160,17 +165,17 @@ impl Batch {
 
     /// The records taken, and whether the body had ended properly. It takes no more from now on: HTTP/2 may go on asking it for a while after an early answer,
     /// and nobody would account for those.
-    pub(super) fn close(&self, lane: &Lane) -> (Vec<Record>, bool) {
+    pub(super) fn close(&self, lane: &Lane) -> (Vec<Parcel>, bool) {
         let mut progress = self.progress();
         progress.closed = true;
-        let records = std::mem::take(&mut progress.records);
+        let parcels = std::mem::take(&mut progress.parcels);
         let ended = progress.ended;
         let open = progress.open.take();
         drop(progress);
         // The body may be waiting at the lane, whose one place for a waiter the sender needs.
         lane.nudge();
         drop(open);
-        (records, ended)
+        (parcels, ended)
     }
 
     /// Whether the backend has made no progress for longer than `limit`: neither taken what is
@@ -199,7 +204,7 @@ impl ReportBody {
             lane,
             batch,
             bounds,
-            chunk: BytesMut::new(),
+            chunk: Vec::new(),
             large: None,
             begun,
             carried: 0,
@@ -218,36 +223,41 @@ impl ReportBody {
             return;
         }
         let lane = self.lane.clone();
-        let before = progress.records.len();
+        let before = progress.records;
+        let room = self.bounds.records.saturating_sub(before).max(1);
         let last = self.bounds.last;
-        lane.take(last, |record| {
-            self.idle_since = None;
-            self.lay_out(&record, progress.records.is_empty());
-            let record_id = record.id;
-            let length = record.message.data.len();
-            self.carried += length;
-            progress.records.push(record);
-            let enough = progress.records.len() >= self.bounds.records
+        // The clock is not asked for every record.
+        let aged = self.begun.elapsed() >= self.bounds.age;
+        lane.take(room as u64, last, |parcel| {
+            self.lay_out(&parcel, progress.records == 0);
+            let amount = parcel.amount();
+            let end = parcel.last();
+            self.carried += amount.bytes as usize;
+            progress.records += amount.records as usize;
+            progress.parcels.push(parcel);
+            self.over = aged
+                || progress.records >= self.bounds.records
                 || self.carried >= self.bounds.bytes
-                || self.begun.elapsed() >= self.bounds.age
-                || last.is_some_and(|last| record_id >= last);
-            if enough {
-                self.over = true;
-            }
-            if enough || self.chunk.len() >= CHUNK || self.large.is_some() {
-                Wanted::Enough
-            } else {
-                Wanted::More
-            }
+                || last.is_some_and(|last| end >= last);
+            let more = !self.over && self.chunk.len() < CHUNK && self.large.is_none();
+            more.then(|| (self.bounds.records - progress.records) as u64)
         });
-        let taken = (progress.records.len() - before) as u64;
+        let taken = (progress.records - before) as u64;
         if taken > 0 {
+            self.idle_since = None;
             let kind = self.lane.passport().method.kind;
             self.ledger.shift(kind, taken, Seat::Queued, Seat::Sent);
         }
     }
 
-    fn lay_out(&mut self, record: &Record, first: bool) {
+    fn lay_out(&mut self, parcel: &Parcel, first: bool) {
+        match parcel {
+            Parcel::One(record) => self.lay_out_record(record, first),
+            Parcel::Many(run) => self.put(run.frames()),
+        }
+    }
+
+    fn lay_out_record(&mut self, record: &Record, first: bool) {
         let joined = (first && !record.prefix.is_empty())
             .then(|| {
                 let encoding = self.lane.passport().encoding();
@@ -255,32 +265,30 @@ impl ReportBody {
             })
             .flatten();
         let message = joined.as_ref().unwrap_or(&record.message);
-        if self.chunk.capacity() == 0 {
-            self.chunk.reserve(CHUNK + LARGE);
-        }
-        self.chunk.put_slice(&frame::header(message.compressed, message.data.len()));
-        if message.data.len() > LARGE {
-            self.large = Some(message.data.clone());
+        self.chunk.extend_from_slice(&frame::header(message.compressed, message.data.len()));
+        self.put(&message.data);
+    }
+
+    fn put(&mut self, data: &Bytes) {
+        if data.len() > LARGE {
+            self.large = Some(data.clone());
         } else {
-            self.chunk.put_slice(&message.data);
+            self.chunk.extend_from_slice(data);
         }
     }
 
-    /// The next piece that is ready to leave. Large records go in pieces too: each time HTTP/2 asks
+    /// The next piece that is ready to leave. What is large goes in pieces too: each time HTTP/2 asks
     /// for one is a sign of progress.
     fn next_piece(&mut self) -> Option<Bytes> {
-        if self.chunk.is_empty() {
-            let large = self.large.as_mut()?;
-            let piece = large.split_to(large.len().min(CHUNK));
-            if large.is_empty() {
-                self.large = None;
-            }
-            return Some(piece);
+        if !self.chunk.is_empty() {
+            return Some(std::mem::take(&mut self.chunk).into());
         }
-        if self.chunk.len() <= CHUNK {
-            return Some(std::mem::take(&mut self.chunk).freeze());
+        let large = self.large.as_mut()?;
+        let piece = large.split_to(large.len().min(PIECE));
+        if large.is_empty() {
+            self.large = None;
         }
-        Some(self.chunk.split_to(CHUNK).freeze())
+        Some(piece)
     }
 
     fn end(&mut self) {

@@ -5,14 +5,15 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use super::envelope::Passport;
 use super::inbox::{Inbox, Left};
 use super::ledger::Ledger;
+use super::parcel::{Parcel, Run};
 use super::spool::Place;
 use super::ticket::Ticket;
-use crate::protocol::frame::{self, HEADER, Message};
+use crate::protocol::frame::Message;
 
 /// A record in its lane.
 #[derive(Debug, Clone)]
@@ -49,13 +50,15 @@ pub(super) struct Lane {
 
 #[derive(Debug, Default)]
 struct State {
-    queue: VecDeque<Record>,
+    queue: VecDeque<Parcel>,
     /// The sum of their lengths.
     bytes: usize,
     /// Streams that may still add records.
     users: usize,
     /// The one task that waits for records: the sender or the body it has opened.
     waker: Option<Waker>,
+    /// How many bytes it waits for.
+    wanted: usize,
 }
 
 /// What a lane has to offer.
@@ -97,6 +100,8 @@ impl Lane {
     /// From now on records may be left here; their ids come from this ledger.
     pub(super) fn open_inbox(&self, ledger: &Arc<Ledger>) {
         self.inbox.get_or_init(|| (Inbox::default(), ledger.clone()));
+        // Whoever waits already knows nothing of it, and would not hear of what is left there.
+        self.nudge();
     }
 
     /// Leaves a short record without waiting for anybody; `false`: this lane has no inbox.
@@ -108,43 +113,47 @@ impl Lane {
         true
     }
 
-    pub(super) fn push(&self, record: Record) {
+    pub(super) fn push(&self, parcel: impl Into<Parcel>) {
         let mut state = self.state();
-        state.bytes += record.message.data.len();
-        state.queue.push_back(record);
-        wake(state);
+        state.push(parcel.into());
+        if state.bytes >= state.wanted {
+            wake(state);
+        }
     }
 
     /// Puts records back that were sent in vain, in front of those that were not.
-    pub(super) fn put_back(&self, records: Vec<Record>) {
+    pub(super) fn put_back(&self, parcels: Vec<Parcel>) {
         let mut state = self.state();
-        for record in records.into_iter().rev() {
-            state.bytes += record.message.data.len();
-            state.queue.push_front(record);
+        for parcel in parcels.into_iter().rev() {
+            state.bytes += parcel.amount().bytes as usize;
+            state.queue.push_front(parcel);
         }
         // Two streams that failed may come back in the wrong order.
-        if !state.queue.iter().is_sorted_by_key(|record| record.id) {
-            state.queue.make_contiguous().sort_by_key(|record| record.id);
+        if !state.queue.iter().is_sorted_by_key(Parcel::first) {
+            state.queue.make_contiguous().sort_by_key(Parcel::first);
         }
         wake(state);
     }
 
     /// Puts records behind all the others.
-    pub(super) fn defer(&self, records: Vec<Record>) {
-        records.into_iter().for_each(|record| self.push(record));
+    pub(super) fn defer(&self, parcels: Vec<Parcel>) {
+        parcels.into_iter().for_each(|parcel| self.push(parcel));
     }
 
     /// Takes the oldest record out.
-    pub(super) fn take_oldest(&self) -> Option<Record> {
-        self.filled().pop()
+    pub(super) fn take_oldest(&self) -> Option<Parcel> {
+        self.filled().pop(1)
     }
 
     /// Takes out what was accepted before `cutoff`, as far as it is in front.
-    pub(super) fn take_older(&self, cutoff: u64) -> Vec<Record> {
+    pub(super) fn take_older(&self, cutoff: u64) -> Vec<Parcel> {
         let mut state = self.filled();
         let mut older = Vec::new();
-        while state.queue.front().is_some_and(|record| record.time < cutoff) {
-            older.extend(state.pop());
+        // Only records of the spool have an age.
+        while let Some(Parcel::One(record)) = state.queue.front()
+            && record.time < cutoff
+        {
+            older.extend(state.pop(1));
         }
         older
     }
@@ -153,36 +162,46 @@ impl Lane {
     pub(super) fn front(&self, records: usize, bytes: usize) -> (Vec<Place>, Option<u64>) {
         let state = self.filled();
         let (mut places, mut last, mut sum) = (Vec::new(), None, 0);
-        for record in state.queue.iter().take(records) {
+        for parcel in state.queue.iter().take(records) {
             if sum >= bytes {
                 break;
             }
-            sum += record.message.data.len();
-            places.extend(record.place);
-            last = Some(record.id);
+            sum += parcel.amount().bytes as usize;
+            if let Parcel::One(record) = parcel {
+                places.extend(record.place);
+            }
+            last = Some(parcel.last());
         }
         (places, last)
     }
 
     /// Records up to this id are not the spool's any more.
     pub(super) fn withdraw(&self, last: u64) {
-        for record in &mut self.state().queue {
-            if record.id <= last {
+        for parcel in &mut self.state().queue {
+            if let Parcel::One(record) = parcel
+                && record.id <= last
+            {
                 record.place = None;
             }
         }
     }
 
-    /// Hands records, up to an id if there is one, to `take` until it wants no more or there are no
-    /// more.
-    pub(super) fn take(&self, last: Option<u64>, mut take: impl FnMut(Record) -> Wanted) {
+    /// Hands records, up to an id if there is one, to `take` as long as it says how many more it
+    /// wants, `most` at first.
+    pub(super) fn take(
+        &self,
+        most: u64,
+        last: Option<u64>,
+        mut take: impl FnMut(Parcel) -> Option<u64>,
+    ) {
         let mut state = self.filled();
-        let within = |record: &Record| last.is_none_or(|last| record.id <= last);
-        while state.queue.front().is_some_and(within) {
-            let Some(record) = state.pop() else { return };
-            if take(record) == Wanted::Enough {
-                return;
-            }
+        let within = |parcel: &Parcel| last.is_none_or(|last| parcel.last() <= last);
+        let mut wanted = Some(most);
+        while let Some(most) = wanted
+            && state.queue.front().is_some_and(within)
+        {
+            let Some(parcel) = state.pop(most) else { return };
+            wanted = take(parcel);
         }
     }
 
@@ -195,7 +214,7 @@ impl Lane {
         if state.users == 0 {
             return Poll::Ready(Outlook::Over);
         }
-        state.wake_later(cx);
+        state.wake_later(cx, 0);
         if self.inbox.get().is_some_and(|(inbox, _)| !inbox.sleep()) {
             // Somebody is at it just now.
             cx.waker().wake_by_ref();
@@ -219,7 +238,7 @@ impl Lane {
             if state.users == 0 || state.bytes >= bytes {
                 return Poll::Ready(());
             }
-            state.wake_later(cx);
+            state.wake_later(cx, bytes);
             Poll::Pending
         })
         .await;
@@ -239,7 +258,9 @@ impl Lane {
     fn filled(&self) -> MutexGuard<'_, State> {
         let mut state = self.state();
         if let Some((inbox, ledger)) = self.inbox.get() {
-            inbox.take(|frames, records| state.take_run(frames, ledger.ids(records)));
+            inbox.take(|frames, records| {
+                state.push(Parcel::Many(Run::new(ledger.ids(records), frames, records, None)));
+            });
         }
         state
     }
@@ -252,39 +273,28 @@ impl Lane {
 // === impl State ===
 
 impl State {
-    /// Takes in frames of uncompressed messages; `first` is the id of the first.
-    fn take_run(&mut self, mut frames: Bytes, first: u64) {
-        let mut id = first;
-        while let Some(length) = frame::length(&frames) {
-            frames.advance(HEADER);
-            let data = frames.split_to(length.min(frames.len()));
-            self.bytes += data.len();
-            let message = Message { compressed: false, data };
-            let (prefix, place, time, ticket) = (Bytes::new(), None, 0, None);
-            self.queue.push_back(Record { id, message, prefix, place, time, ticket });
-            id += 1;
+    fn push(&mut self, parcel: Parcel) {
+        self.bytes += parcel.amount().bytes as usize;
+        self.queue.push_back(parcel);
+    }
+
+    /// The oldest records, `most` at most, as far as they are one parcel.
+    fn pop(&mut self, most: u64) -> Option<Parcel> {
+        let (parcel, rest) = self.queue.pop_front()?.cut(most);
+        self.bytes -= parcel.amount().bytes as usize;
+        if let Some(rest) = rest {
+            self.queue.push_front(rest);
         }
+        Some(parcel)
     }
 
-    fn pop(&mut self) -> Option<Record> {
-        let record = self.queue.pop_front()?;
-        self.bytes -= record.message.data.len();
-        Some(record)
-    }
-
-    fn wake_later(&mut self, cx: &Context<'_>) {
+    fn wake_later(&mut self, cx: &Context<'_>, wanted: usize) {
+        self.wanted = wanted;
         match &mut self.waker {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
         }
     }
-}
-
-/// Whether to go on handing records over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wanted {
-    More,
-    Enough,
 }
 
 /// Wakes outside the lock: the woken task may run at once on another thread and want it.
@@ -293,5 +303,29 @@ fn wake(mut state: MutexGuard<'_, State>) {
     drop(state);
     if let Some(waker) = waker {
         waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol;
+
+    #[tokio::test]
+    async fn whoever_waits_before_there_is_an_inbox_hears_of_what_is_left_there() {
+        let method = protocol::find("/skywalking.v3.EventService/collect").unwrap();
+        let lane = Arc::new(Lane::new(Arc::new(Passport::new(method)), None));
+        lane.join();
+        let waiting = tokio::spawn({
+            let lane = lane.clone();
+            async move { lane.outlook().await }
+        });
+        tokio::task::yield_now().await;
+        lane.open_inbox(&Arc::new(Ledger::new(1000, 10)));
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        assert!(lane.leave_record(b"x"));
+        let heard = tokio::time::timeout(std::time::Duration::from_secs(30), waiting).await;
+        assert_eq!(heard.expect("it was woken").unwrap(), Outlook::Records);
     }
 }

@@ -16,8 +16,9 @@ use tonic::{Code as Status, metadata::GRPC_CONTENT_TYPE};
 
 use super::account::DropReason;
 use super::body::{Batch, Bounds, Gathering, ReportBody};
-use super::lane::{Lane, Outlook, Record};
-use super::ledger::{Fate, Seat};
+use super::lane::{Lane, Outlook};
+use super::ledger::{Amount, Fate, Seat};
+use super::parcel::Parcel;
 use super::{Uplink, envelope::Passport, spool};
 use crate::error::{Chain, Code, Error, Result};
 use crate::protocol::Shape;
@@ -40,7 +41,7 @@ const EXPIRY_CHECK: Duration = Duration::from_millis(200);
 
 /// One stream that has come back.
 struct Landing {
-    records: Vec<Record>,
+    parcels: Vec<Parcel>,
     verdict: Verdict,
 }
 
@@ -202,7 +203,7 @@ impl Sender {
                 }
             };
             drop(permit);
-            let (records, ended) = batch.close(&lane);
+            let (parcels, ended) = batch.close(&lane);
             let verdict = match verdict {
                 // It does not speak for what was still on its way.
                 Verdict::Acknowledged if !ended => {
@@ -211,7 +212,7 @@ impl Sender {
                 }
                 verdict => verdict,
             };
-            Landing { records, verdict }
+            Landing { parcels, verdict }
         });
         loop {
             tokio::select! {
@@ -232,13 +233,14 @@ impl Sender {
     /// Enters into the books what became of a stream. `None`: its task was cancelled with the
     /// runtime, which is the end of the books too.
     fn settle(&mut self, landing: Option<Landing>) {
-        let Some(Landing { records, verdict }) = landing else { return };
+        let Some(Landing { parcels, verdict }) = landing else { return };
         let method = self.lane.passport().method;
         let ledger = self.uplink.0.ledger.clone();
-        let count = records.len() as u64;
-        match self.judge(verdict, records.len()) {
+        let count = Amount::of(&parcels).records;
+        let records = count as usize;
+        match self.judge(verdict, records) {
             Verdict::Acknowledged => {
-                self.uplink.settle(method.kind, &records, Seat::Sent, Fate::Acknowledged);
+                self.uplink.settle(method.kind, &parcels, Seat::Sent, Fate::Acknowledged);
                 self.backoff.reset();
                 self.flights_allowed = FLIGHTS;
                 self.appetite = self.appetite.saturating_mul(2).min(RECORDS);
@@ -249,63 +251,64 @@ impl Sender {
                     log::info!("{} are delivered again", method.path);
                 }
             }
-            Verdict::Rejected(error) if records.len() > 1 && method.resend => {
+            Verdict::Rejected(error) if records > 1 && method.resend => {
                 // One of them is at fault: half as many next time finds it.
-                self.appetite = records.len() / 2;
+                self.appetite = records / 2;
                 self.complain(&error, "looking for the record at fault");
-                self.put_back(records);
+                self.put_back(parcels);
             }
             Verdict::Suspect(error) => {
                 // Others may show whether it is the record or the backend.
                 self.complain(&error, "a record the backend breaks over waits behind the others");
                 ledger.shift(method.kind, count, Seat::Sent, Seat::Queued);
-                self.lane.defer(records);
+                self.lane.defer(parcels);
             }
             Verdict::Rejected(error) | Verdict::Unwanted(error) => {
                 self.trust();
                 if count > 0 {
                     self.complain(&error, &format!("{count} records dropped"));
-                    self.give_up(&records, DropReason::Rejected);
+                    self.give_up(&parcels, DropReason::Rejected);
                 }
             }
             Verdict::Busy(error) => {
                 // Less at a time, and one after the other.
                 self.flights_allowed = 1;
-                self.appetite = (records.len() / 2).max(LEAST_WHEN_BUSY).min(self.appetite);
-                self.retry(records, &error, Reach::Unknown);
+                self.appetite = (records / 2).max(LEAST_WHEN_BUSY).min(self.appetite);
+                self.retry(parcels, &error, Reach::Unknown);
             }
-            Verdict::Retry(error, reach) => self.retry(records, &error, reach),
+            Verdict::Retry(error, reach) => self.retry(parcels, &error, reach),
         }
     }
 
     /// Rests, and puts the records back unless they could be counted twice.
-    fn retry(&mut self, records: Vec<Record>, error: &Error, reach: Reach) {
+    fn retry(&mut self, parcels: Vec<Parcel>, error: &Error, reach: Reach) {
         self.rest = Some(self.backoff.rest_within(longest_rest(error)));
-        let (count, method) = (records.len() as u64, self.lane.passport().method);
+        let (count, method) = (Amount::of(&parcels).records, self.lane.passport().method);
         if count == 0 {
             return;
         }
         if reach == Reach::Unknown && !method.resend {
             self.complain(error, &format!("{count} records dropped, as they may have arrived"));
-            self.give_up(&records, DropReason::NotResent);
+            self.give_up(&parcels, DropReason::NotResent);
             return;
         }
         if reach == Reach::Unknown {
             self.uplink.0.ledger.note_repeat(method.kind, count);
         }
         self.complain(error, "records wait to be sent again");
-        self.put_back(records);
+        self.put_back(parcels);
     }
 
-    fn put_back(&self, records: Vec<Record>) {
+    fn put_back(&self, parcels: Vec<Parcel>) {
         let kind = self.lane.passport().method.kind;
-        self.uplink.0.ledger.shift(kind, records.len() as u64, Seat::Sent, Seat::Queued);
-        self.lane.put_back(records);
+        let records = Amount::of(&parcels).records;
+        self.uplink.0.ledger.shift(kind, records, Seat::Sent, Seat::Queued);
+        self.lane.put_back(parcels);
     }
 
-    fn give_up(&self, records: &[Record], reason: DropReason) {
+    fn give_up(&self, parcels: &[Parcel], reason: DropReason) {
         let kind = self.lane.passport().method.kind;
-        self.uplink.settle(kind, records, Seat::Sent, Fate::Dropped(reason));
+        self.uplink.settle(kind, parcels, Seat::Sent, Fate::Dropped(reason));
     }
 
     /// A backend that breaks is tried again a few times; then one of the records is taken for the

@@ -101,14 +101,38 @@ impl Token {
             .set("agent.ssl_key_path", key)
             .set("agent.ssl_cert_chain_path", "/ca/client.crt");
         agent.folder.replace("ca/client.crt", &self.set.client, 0o644);
-        let check = agent
-            .check(format!("localhost:{port}"))
-            .arg("--tls-only")
+        let check = agent.check(format!("localhost:{port}")).arg("--tls-only");
+        let check = self.around(check).env("PKCS11SPY", environment("SKYTLS_PKCS11_MODULE"));
+        (agent, check)
+    }
+
+    /// A command in the environment of the token.
+    fn around(&self, command: Skytls) -> Skytls {
+        command
             .env("OPENSSL_CONF", self.path("openssl.cnf"))
             .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
-            .env("PKCS11SPY", environment("SKYTLS_PKCS11_MODULE"))
-            .env("PKCS11SPY_OUTPUT", self.path("spy.log"));
-        (agent, check)
+            .env("PKCS11SPY_OUTPUT", self.path("spy.log"))
+    }
+
+    /// The same with [`fault`](Self::fault) in force.
+    pub(crate) fn faulty(&self, command: Skytls) -> Skytls {
+        self.around(command)
+            .env("PKCS11SPY", self.path("faulty.so"))
+            .env("FAULTY_TOKEN", self.path("fault"))
+            .env("SKYTLS_PKCS11_MODULE", environment("SKYTLS_PKCS11_MODULE"))
+    }
+
+    /// What is wrong with the token from now on: `removed`, `sessions`, `pin`, or nothing.
+    pub(crate) fn fault(&self, what: &str) {
+        let module = self.path("faulty.so");
+        if !module.exists() {
+            let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/token_fixture/faulty.c");
+            let module = module.display().to_string();
+            self.tool("cc", &["-shared", "-fPIC", "-o", &module, source, "-ldl"]);
+        }
+        let draft = self.path("fault.new");
+        fs::write(&draft, what).expect("there is room");
+        fs::rename(draft, self.path("fault")).expect("it is ours");
     }
 
     pub(crate) fn run(&self, key: &str, pin: Option<&str>, port: u16) -> Finished {
