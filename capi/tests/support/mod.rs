@@ -136,6 +136,8 @@ impl Program {
             format!("-Wl,-rpath,{}", library.parent().expect("it is in a folder").display());
         let mut linked = vec![library.to_str().expect("a path of ours"), &rpath];
         linked.extend(flags);
+        // What the static library needs beyond C's own.
+        linked.push("-lm");
         Self::compile_with(source, &linked)
     }
 
