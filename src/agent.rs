@@ -294,7 +294,7 @@ impl Agent {
     }
 
     /// Accepts nothing more, delivers what is queued and then the shutdown event, at most for `limit`,
-    /// and ends the engine; says how many records were left and so lost.
+    /// and ends the engine with its threads; says how many records were left and so lost.
     pub fn shutdown(&self, limit: Duration) -> Pending {
         let Ok(live) = self.live() else { return Pending::nothing() };
         live.closed.store(true, Ordering::Relaxed);
@@ -307,10 +307,16 @@ impl Agent {
         live.handle.spawn(async move {
             let left = wind_up(duties, uplink, limit).await;
             let engine = works.lock().unwrap_or_else(PoisonError::into_inner).engine.take();
-            // Whoever asked may be gone.
-            let _ = tell.send(left);
-            // Ends the thread that this runs on, too.
-            drop(engine);
+            let end = move || {
+                if let Some(engine) = engine {
+                    engine.stop(Duration::ZERO);
+                }
+                // Whoever asked may be gone.
+                let _ = tell.send(left);
+            };
+            // The threads that are to end cannot wait for their own end. A host may exit as soon as it
+            // has its answer, and take down an OpenSSL that they still use.
+            let _ = std::thread::Builder::new().name("skytls-end".to_owned()).spawn(end);
         });
         Pending::new(answer, live.uplink.clone())
     }

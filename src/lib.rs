@@ -42,6 +42,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admin;
 pub mod agent;
 mod check;
 #[doc(hidden)]

@@ -42,6 +42,11 @@ use room::Room;
 
 pub use outage::StandIn;
 
+pub(crate) use listener::{Listener as OpenListener, open as open_listeners};
+
+/// As errors call the addresses.
+const LISTEN: &str = "relay.listen";
+
 /// A relay that accepts local agents.
 #[derive(Debug)]
 pub struct Relay {
@@ -65,6 +70,8 @@ struct Desk {
     limits: ListenerLimits,
     /// For messages that are still arriving.
     room: Room,
+    /// For what is under way to streams that nobody reads for the moment.
+    unread: Room,
     /// One for each connection that may be open.
     doors: Arc<Semaphore>,
     /// How long the backend may take to answer a unary call.
@@ -104,7 +111,7 @@ impl Relay {
             }
             None => (None, None),
         };
-        let listeners = listener::open(&settings.relay)?;
+        let listeners = listener::open(&settings.relay.listen, settings.relay.unix_mode, LISTEN)?;
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
         let sockets = listeners.iter().filter_map(Listener::path).map(PathBuf::from).collect();
         refuse_itself(settings, &addresses, &listeners)?;
@@ -117,6 +124,7 @@ impl Relay {
             ack: settings.relay.ack,
             limits: settings.relay.limits,
             room: Room::new(settings.relay.limits.partial),
+            unread: Room::new(settings.relay.limits.unread.max(connection::UNREAD)),
             doors: Arc::new(Semaphore::new(settings.relay.limits.connections)),
             timeout: settings.link.upstream_timeout,
         });
@@ -147,6 +155,12 @@ impl Relay {
     /// What was answered in place of the backend.
     pub fn stand_in(&self) -> StandIn {
         self.desk.outage.tally()
+    }
+
+    /// The same for whoever looks at it later; it does not keep the relay alive.
+    pub(crate) fn watcher(&self) -> impl Fn() -> Option<StandIn> + Send + Sync + 'static {
+        let desk = Arc::downgrade(&self.desk);
+        move || desk.upgrade().map(|desk| desk.outage.tally())
     }
 
     /// Stops accepting and lets calls under way end, at most for `limit`; then they are cut. What

@@ -73,6 +73,11 @@ pub(crate) trait Material: Send + 'static {
     /// The files as they are now.
     fn files(&self) -> Files;
 
+    /// Whether what is in force can still be used. If not, it is read anew though no file has changed.
+    fn is_usable(&self) -> bool {
+        true
+    }
+
     /// Reads and checks them, as at the start.
     fn load(&self) -> Result<Self::Loaded>;
 

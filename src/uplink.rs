@@ -375,10 +375,15 @@ impl Reporter {
         }
         let Some(id) = id else {
             ledger.refuse(kind);
-            return Err(Error::new(Code::QueueFull).found(format!("kind {}", kind.name())));
+            return Err(Error::new(Code::QueueFull).found(format_args!("kind {}", kind.name())));
         };
         self.queue(id, message);
         Ok(())
+    }
+
+    /// Counts a record as refused that was not waited for.
+    pub fn refuse(&self) {
+        self.uplink.0.ledger.refuse(self.passport.method.kind);
     }
 
     fn queue(&mut self, id: u64, message: Message) {

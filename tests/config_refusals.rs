@@ -69,7 +69,7 @@ fn a_key_that_is_not_built_yet_is_an_error_unless_it_says_the_default() {
         let line = format!("{}={default}\n", key.name());
         assert!(load(&line, true).is_ok(), "{line}");
     }
-    let variable = [(OsString::from("SW_ADMIN_LISTEN"), OsString::from("127.0.0.1:1"))];
+    let variable = [(OsString::from("SW_AGENT_SSL_KEYLOG_PATH"), OsString::from("keys"))];
     let error = Loader::new().environment(variable).load().unwrap_err();
     assert_eq!(error.code(), Code::NotBuiltYet);
 }

@@ -9,6 +9,7 @@ mod raw_http2;
 mod transport_fixture;
 
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
 
 use h2::Reason;
 use outage_fixture::*;
@@ -27,7 +28,9 @@ async fn fifty_goaways_cost_no_meter() {
         link.report(METERS, 20).await;
         served(&link.transport).await;
         backend.goaway();
+        let begun = Instant::now();
         counted(&backend, |counts| counts.connections > round).await;
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     }
     let books = link.everything_arrived().await;
     assert_eq!(books.total.possibly_duplicated, 0, "{books:?}");

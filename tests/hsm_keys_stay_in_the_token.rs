@@ -1,136 +1,11 @@
 //! Mutual TLS with a key that is only in a token, by OpenSSL's provider for PKCS#11; and what is said
 //! when PIN, object or token are not as expected. `ci/hsm` sets the environment up.
-//!
-//! Every call of the token goes through OpenSC's spy, which writes down the logins.
 
 mod support;
 mod tls_client;
+mod token_fixture;
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-
-use support::openssl::Server;
-use support::pki::{self, Files, Set};
-use support::process::{Finished, Process, Skytls, clean};
-use tls_client::{Agent, h2_server};
-
-const PIN: &str = "1234";
-
-/// A SoftHSM token with the client's key, certificate and CA; the files of both are gone.
-struct Token {
-    folder: tempfile::TempDir,
-    set: Set,
-    files: Files,
-}
-
-fn environment(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run ci/hsm"))
-}
-
-// === impl Token ===
-
-impl Token {
-    fn new() -> Self {
-        let set = pki::proper();
-        let token =
-            Self { folder: tempfile::tempdir().expect("there is room"), files: set.write(), set };
-        fs::create_dir(token.path("tokens")).expect("there is room");
-        let text = format!(
-            "directories.tokendir = {}\nobjectstore.backend = file\n",
-            token.path("tokens").display()
-        );
-        fs::write(token.path("softhsm2.conf"), text).expect("there is room");
-        token.write_openssl_cnf(&environment("SKYTLS_PKCS11_SPY"));
-        token.tool(
-            "softhsm2-util",
-            &["--init-token", "--free", "--label", "agent", "--pin", PIN, "--so-pin", "567890"],
-        );
-        let key = token.files.client_key.display().to_string();
-        let import = ["--import", &key, "--token", "agent", "--label", "client", "--id", "01"];
-        token.tool("softhsm2-util", &[&import[..], &["--pin", PIN]].concat());
-        for (label, pem, id) in [("client", &token.set.client, "01"), ("ca", &token.set.ca, "02")] {
-            let certificate = openssl::x509::X509::from_pem(pem.as_bytes()).expect("it is one");
-            let der = token.path(label);
-            fs::write(&der, certificate.to_der().expect("it is one")).expect("there is room");
-            let (module, der) = (environment("SKYTLS_PKCS11_MODULE"), der.display().to_string());
-            let write = ["--module", &module, "--login", "--pin", PIN, "--write-object", &der];
-            let what = ["--type", "cert", "--label", label, "--id", id, "--token-label", "agent"];
-            token.tool("pkcs11-tool", &[&write[..], &what].concat());
-        }
-        fs::remove_file(&token.files.client_key).expect("it is there");
-        token
-    }
-
-    fn write_openssl_cnf(&self, module: &str) {
-        let text = format!(
-            "openssl_conf = init\n[init]\nproviders = providers\n[providers]\ndefault = default_sect\n\
-             pkcs11 = pkcs11_sect\n[default_sect]\nactivate = 1\n[pkcs11_sect]\nmodule = {}\n\
-             pkcs11-module-path = {module}\n",
-            environment("SKYTLS_PKCS11_PROVIDER")
-        );
-        fs::write(self.path("openssl.cnf"), text).expect("there is room");
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn tool(&self, program: &str, arguments: &[&str]) {
-        let mut command = Command::new(program);
-        command.args(arguments);
-        clean(&mut command);
-        command.env("SOFTHSM2_CONF", self.path("softhsm2.conf"));
-        Process::start(command, Stdio::null()).finish().expect_code(0);
-    }
-
-    fn serve(&self) -> Server {
-        h2_server(&self.files).verify(&self.files.ca).listen()
-    }
-
-    /// `skytls check` with a URI as the key, in the environment of the token.
-    fn check(&self, key: &str, port: u16) -> (Agent, Skytls) {
-        let agent = Agent::trusting(&self.set.ca)
-            .set("agent.ssl_provider", "pkcs11")
-            .set("agent.ssl_key_path", key)
-            .set("agent.ssl_cert_chain_path", "/ca/client.crt");
-        agent.folder.replace("ca/client.crt", &self.set.client, 0o644);
-        let check = agent
-            .check(format!("localhost:{port}"))
-            .arg("--tls-only")
-            .env("OPENSSL_CONF", self.path("openssl.cnf"))
-            .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
-            .env("PKCS11SPY", environment("SKYTLS_PKCS11_MODULE"))
-            .env("PKCS11SPY_OUTPUT", self.path("spy.log"));
-        (agent, check)
-    }
-
-    fn run(&self, key: &str, pin: Option<&str>, port: u16) -> Finished {
-        let (_agent, check) = self.check(key, port);
-        let finished = match pin {
-            Some(pin) => check.env("SW_AGENT_SSL_KEY_PASSPHRASE", pin).run(),
-            None => check.run(),
-        };
-        let shown = format!("{}{}", finished.stdout, finished.stderr);
-        assert!(!shown.contains(PIN) && !shown.contains("Enter"), "{shown}");
-        finished
-    }
-
-    /// The results of all logins since the last question.
-    fn logins(&self) -> Vec<String> {
-        let path = self.path("spy.log");
-        let log = fs::read_to_string(&path).unwrap_or_default();
-        let _ = fs::remove_file(path);
-        let calls = log.split("\n\n").filter(|call| call.contains("C_Login\n"));
-        let result = |call: &str| {
-            let line = call.lines().find(|line| line.starts_with("Returned:"));
-            line.and_then(|line| line.split(' ').next_back()).unwrap_or_default().to_owned()
-        };
-        calls.map(result).collect()
-    }
-}
-
-const KEY: &str = "pkcs11:token=agent;object=client";
+use token_fixture::{KEY, PIN, Token};
 
 #[test]
 fn mutual_tls_with_a_key_that_is_only_in_the_token() {
@@ -175,7 +50,7 @@ fn what_is_not_there_is_told() {
     assert!(finished.stdout.contains("SKT-225"), "{}", finished.stdout);
     assert!(!token.logins().contains(&"CKR_PIN_INCORRECT".to_owned()));
     // The token's own module is missing.
-    token.write_openssl_cnf("/nonexistent/module.so");
+    token.write_openssl_cnf("/nonexistent/module.so", "");
     let finished = token.run(KEY, Some(PIN), 1).expect_code(2);
     let told = ["SKT-225", "SKT-314"].iter().any(|id| finished.stdout.contains(id));
     assert!(told, "{}", finished.stdout);

@@ -189,3 +189,27 @@ async fn a_backend_that_reads_slowly_is_not_given_up() {
     assert_eq!(slow.counts().connections, 1);
     link.everything_arrived().await;
 }
+
+#[tokio::test]
+async fn a_backend_without_room_is_asked_gently_over_the_same_connection() {
+    const RESOURCE_EXHAUSTED: u8 = 8;
+    let received = Received::default();
+    let full = received.collector(any()).await;
+    let mut link =
+        Link::with(&settings(&[full.address()], &[]), targets_of(&[full.address()]), received);
+    link.feed();
+    link.received.fresh().await;
+    full.set_faults(vec![Fault::status(RESOURCE_EXHAUSTED)]);
+    // The stream that is open goes on to its end; then every call is refused.
+    let before = full.counts().calls;
+    counted(&full, |counts| counts.calls > before).await;
+    let (before, begun) = (full.counts().calls, Instant::now());
+    counted(&full, |counts| counts.calls >= before + 4).await;
+    // Each pause is a tenth of 0.2, 0.4, 0.8 and 1.6 s at least.
+    assert!(begun.elapsed() >= Duration::from_millis(250), "{:?}", begun.elapsed());
+    assert!(matches!(link.transport.state(), State::Ready(_)), "{:?}", link.transport.state());
+    full.set_faults(Vec::new());
+    recovered(&link, Instant::now(), Duration::from_secs(10)).await;
+    assert_eq!(full.counts().connections, 1);
+    link.everything_arrived().await;
+}

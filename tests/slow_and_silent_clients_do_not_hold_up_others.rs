@@ -8,8 +8,9 @@ mod relay_fixture;
 
 use std::net::SocketAddr;
 
-use grpc_client::{Client, DEADLINE, EVENTS, KEEP_ALIVE, SEGMENTS, framed, request, tcp};
+use grpc_client::{Client, DEADLINE, EVENTS, KEEP_ALIVE, PPROF, SEGMENTS, framed, request, tcp};
 use relay_fixture::Fixture;
+use skytls::server::Fault;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -135,6 +136,49 @@ fn unfinished_messages_share_their_room() {
             let reply = other.call(request(path, &[]), [large.clone()]).await.unwrap();
             assert_eq!(reply.status, Some(0), "{path}: {:?}", reply.message);
         }
+    });
+}
+
+#[test]
+fn streams_that_wait_for_the_queue_share_their_room() {
+    // Room for two of them; the queue takes one message, which the backend does not.
+    let settings = [("buffer.max_bytes", "2000"), ("relay.max_unread_bytes", "170000")];
+    let fixture = Fixture::with(&settings, |_| {});
+    fixture.set_faults(vec![Fault::status(14)]);
+    fixture.runtime.block_on(async {
+        let message = framed(&[7; 1500]);
+        let mut first = Client::plain(fixture.address()).await;
+        let reply = first.call(request(SEGMENTS, &[]), [message.clone()]).await.unwrap();
+        assert_eq!(reply.status, Some(0), "there is room for one");
+        let mut others = Client::plain(fixture.address()).await;
+        let mut waiting = Vec::new();
+        for _ in 0..3 {
+            let call = others.open(request(SEGMENTS, &[]));
+            call.send.send(message.clone()).await.unwrap();
+            waiting.push(call);
+        }
+        let refused = async {
+            loop {
+                if let Some(at) = waiting.iter().position(|call| call.is_answered()) {
+                    return at;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let refused = tokio::time::timeout(DEADLINE, refused).await.unwrap();
+        let reply = waiting.remove(refused).finish().await.unwrap();
+        let text = reply.message.unwrap_or_default();
+        assert!(reply.status == Some(8) && text.contains("SKT-840"), "{text:?}");
+        assert_eq!(fixture.books().total.refused, 1);
+        assert!(waiting.iter().all(|call| !call.is_answered()), "they may wait");
+        // A dialogue takes such a place as well.
+        assert_eq!(others.report(PPROF, 1).await.status, Some(8));
+        fixture.set_faults(Vec::new());
+        for call in waiting {
+            assert_eq!(call.finish().await.unwrap().status, Some(0));
+        }
+        assert_eq!(fixture.settled().await.total.acknowledged, 3);
+        assert_eq!(others.report(PPROF, 1).await.status, Some(0), "it is given back");
     });
 }
 

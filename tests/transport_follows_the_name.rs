@@ -8,7 +8,7 @@ mod transport_fixture;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use outage_fixture::*;
 use skytls::config::Settings;
@@ -73,6 +73,10 @@ async fn while_connected_if_told_so_and_calls_under_way_end_where_they_began() {
     });
     counted(&old, |counts| counts.open_connections == 1).await;
     zone.set(AWAY);
+    let moved = Instant::now();
+    counted(&new, |counts| counts.connections > 0).await;
+    // One interval, and a handshake.
+    assert!(moved.elapsed() < Duration::from_secs(2), "{:?}", moved.elapsed());
     counted(&new, |counts| counts.received > 0).await;
     within(call).await.unwrap().unwrap();
     counted(&old, |counts| counts.open_connections == 0).await;
@@ -112,7 +116,9 @@ async fn a_lost_connection_looks_the_name_up_again_without_being_told() {
     link.received.fresh().await;
     zone.set(AWAY);
     drop(old);
+    let lost = Instant::now();
     counted(&new, |counts| counts.received > 0).await;
+    assert!(lost.elapsed() < Duration::from_secs(2), "{:?}", lost.elapsed());
     link.everything_arrived().await;
 }
 

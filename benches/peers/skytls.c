@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 static skytls_agent *agent;
-static char segment[1 << 20];
+static uint8_t segment[1 << 20];
 static size_t size;
 
 struct reporter {
@@ -51,7 +51,7 @@ static double us(struct timeval time)
 static void backlog(uint64_t count)
 {
     while (count > 0) {
-        if (skytls_report(agent, SKYTLS_SEGMENT, segment, size, NULL) == SKYTLS_OK)
+        if (skytls_agent_report(agent, SKYTLS_SEGMENT, segment, size, NULL) == SKYTLS_OK)
             count--;
         else
             usleep(500);
@@ -80,7 +80,7 @@ static void *reporter(void *userdata)
         }
         for (;;) {
             clock_gettime(CLOCK_MONOTONIC, &begin);
-            int code = skytls_report(agent, SKYTLS_SEGMENT, segment, size, NULL);
+            int code = skytls_agent_report(agent, SKYTLS_SEGMENT, segment, size, NULL);
             clock_gettime(CLOCK_MONOTONIC, &end);
             if (code == SKYTLS_OK)
                 break;

@@ -1,7 +1,6 @@
 //! How much CPU time something has taken.
 
 use std::fs;
-use std::path::Path;
 
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::time::{ClockId, clock_gettime};
@@ -54,24 +53,14 @@ pub(crate) fn thread_ns() -> Result<i64> {
     Ok(time.tv_sec() * 1_000_000_000 + time.tv_nsec())
 }
 
-/// CPU time of another process with all its threads and its children, in microseconds. Threads that have ended are
-/// not in it.
+/// CPU time of another process, with all the threads it has and has had, in microseconds.
 pub(crate) fn of_process(pid: u32) -> Result<f64> {
-    let mut total = 0.0;
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let task = task?.path();
-        total += on_cpu_us(&task).unwrap_or(0.0);
-        for child in
-            fs::read_to_string(task.join("children")).unwrap_or_default().split_whitespace()
-        {
-            total += of_process(child.parse()?)?;
-        }
-    }
-    Ok(total)
-}
-
-fn on_cpu_us(task: &Path) -> Option<f64> {
-    let text = fs::read_to_string(task.join("schedstat")).ok()?;
-    let ns: f64 = text.split_whitespace().next()?.parse().ok()?;
-    Some(ns / 1000.0)
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name, in parentheses, may hold spaces.
+    let (_, fields) = stat.rsplit_once(')').ok_or("no name in /proc/PID/stat")?;
+    let field = |at: usize| -> Result<f64> {
+        Ok(fields.split_whitespace().nth(at).ok_or("too few fields in /proc/PID/stat")?.parse()?)
+    };
+    // utime and stime, in hundredths of a second.
+    Ok((field(11)? + field(12)?) * 10_000.0)
 }

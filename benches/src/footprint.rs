@@ -1,5 +1,7 @@
 //! What skytls takes without doing anything: memory, wake-ups, threads, disk, and the time to start.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -19,9 +21,9 @@ const LINGER: Duration = Duration::from_secs(20);
 
 /// A relay that has delivered something once, and has nothing more to do.
 pub(crate) fn idle(stage: &mut Stage) -> Result<Vec<Reading>> {
+    stage.sink.expect(682)?;
     let up = Relay::Skytls.start(stage)?;
     let pid = up.process.0.id();
-    stage.sink.expect(682)?;
     relays::send(
         stage,
         up.port,
@@ -30,7 +32,11 @@ pub(crate) fn idle(stage: &mut Stage) -> Result<Vec<Reading>> {
     sleep(Duration::from_secs(2));
     let before = waits(pid)?;
     sleep(WATCH);
-    let woken = waits(pid)? - before;
+    // A thread that has ended meanwhile is not asked.
+    let woken: f64 = waits(pid)?
+        .iter()
+        .map(|(thread, waits)| waits - before.get(thread).copied().unwrap_or(0.0))
+        .sum();
     Ok(vec![
         ("idle/rss".to_owned(), "KiB", memory(pid, "VmRSS:")?),
         // What is not shared with files, and so no other process could use.
@@ -42,9 +48,9 @@ pub(crate) fn idle(stage: &mut Stage) -> Result<Vec<Reading>> {
 
 /// A relay to which agents are connected, each of which has sent something.
 pub(crate) fn crowd(stage: &mut Stage, agents: u64) -> Result<Vec<Reading>> {
+    stage.sink.expect(682)?;
     let up = Relay::Skytls.start(stage)?;
     let pid = up.process.0.id();
-    stage.sink.expect(682)?;
     relays::send(
         stage,
         up.port,
@@ -117,13 +123,15 @@ fn memory(pid: u32, name: &str) -> Result<f64> {
     Ok(line.split_whitespace().next().ok_or("an empty line in /proc/PID/status")?.parse()?)
 }
 
-/// How often the threads of a process have gone to sleep: as often as they were woken.
-fn waits(pid: u32) -> Result<f64> {
-    let mut total = 0.0;
+/// How often each thread of a process has gone to sleep: as often as it was woken.
+fn waits(pid: u32) -> Result<HashMap<OsString, f64>> {
+    let mut all = HashMap::new();
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let status = fs::read_to_string(task?.path().join("status"))?;
+        let task = task?;
+        let status = fs::read_to_string(task.path().join("status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-        total += line.ok_or("no such line in /proc/PID/task/TID/status")?.trim().parse::<f64>()?;
+        let count = line.ok_or("no such line in /proc/PID/task/TID/status")?.trim().parse()?;
+        all.insert(task.file_name(), count);
     }
-    Ok(total)
+    Ok(all)
 }

@@ -23,13 +23,16 @@ const COUNT: u64 = 400;
 pub(crate) fn measure(stage: &mut Stage, handshake: Handshake) -> Result<f64> {
     stage.sink.expect(682)?;
     let Handshake::By(visitor) = handshake else { return s_time(stage) };
+    let resumes = matches!(visitor, Visitor::OpensslResumed | Visitor::SkytlsResumed);
+    let port = if resumes { stage.sink.port } else { stage.sink.without_tickets };
     let mut visits = stage.own("connect")?;
-    visits
-        .arg(word(visitor))
-        .args(["--port", &stage.sink.port.to_string(), "--ca"])
-        .arg(stage.ca());
+    visits.arg(word(visitor)).args(["--port", &port.to_string(), "--ca"]).arg(stage.ca());
     visits.args(["--count", &COUNT.to_string()]);
     let cost: Cost = said(&mut visits)?;
+    let resumed = stage.sink.take()?.resumed;
+    if (resumed >= COUNT) != resumes {
+        return Err(format!("{resumed} handshakes of {COUNT} were resumed").into());
+    }
     Ok(cost.per_segment())
 }
 
@@ -43,7 +46,7 @@ fn s_time(stage: &mut Stage) -> Result<f64> {
     let before = children()?;
     let status = Command::new("openssl")
         .args(["s_time", "-new", "-time", "2", "-verify", "5", "-connect"])
-        .arg(format!("localhost:{}", stage.sink.port))
+        .arg(format!("localhost:{}", stage.sink.without_tickets))
         .arg("-CAfile")
         .arg(stage.ca())
         .stdin(Stdio::null())

@@ -38,8 +38,9 @@ const START: Duration = Duration::from_secs(20);
 
 /// CPU time per segment, in microseconds.
 pub(crate) fn measure(stage: &mut Stage, relay: Relay, traffic: Traffic) -> Result<f64> {
-    let up = relay.start(stage)?;
+    // First: the sink tells each connection at its beginning.
     stage.sink.expect(traffic.size)?;
+    let up = relay.start(stage)?;
     let warm_up = Traffic { count: (traffic.count / 10).max(traffic.agents), ..traffic };
     send(stage, up.port, warm_up)?;
     let before = cpu::of_process(up.process.0.id())?;
@@ -165,7 +166,8 @@ fn stunnel(stage: &Stage, port: u16) -> String {
     )
 }
 
-/// One worker, which keeps connections to the backend, and lets no limit of requests end one.
+/// One worker. It needs a connection to the backend for each stream that is open, keeps them all, and lets no limit
+/// of requests end one.
 fn nginx(stage: &Stage, port: u16) -> String {
     format!(
         "daemon off;\nmaster_process off;\npid nginx.pid;\nuser root;\nworker_rlimit_nofile 8192;\n\
@@ -173,7 +175,7 @@ fn nginx(stage: &Stage, port: u16) -> String {
          http {{\n  access_log off;\n  client_body_temp_path body;\n  proxy_temp_path p;\n  fastcgi_temp_path f;\n  \
          uwsgi_temp_path u;\n  scgi_temp_path s;\n  client_max_body_size 0;\n  keepalive_requests 1000000000;\n  \
          http2_max_concurrent_streams 128;\n  \
-         upstream oap {{ server 127.0.0.1:{}; keepalive 256; keepalive_requests 1000000000; }}\n  \
+         upstream oap {{ server 127.0.0.1:{}; keepalive 1100; keepalive_requests 1000000000; }}\n  \
          server {{\n    listen 127.0.0.1:{port} http2;\n    location / {{\n      grpc_pass grpcs://oap;\n      \
          grpc_socket_keepalive on;\n      grpc_ssl_protocols TLSv1.3;\n      grpc_ssl_trusted_certificate {};\n      \
          grpc_ssl_verify on;\n      grpc_ssl_name localhost;\n      grpc_ssl_server_name on;\n    }}\n  }}\n}}\n",

@@ -42,7 +42,7 @@ pub(crate) fn markdown(results: &Results) -> String {
         text,
         "<!-- Made by ci/bench; do not edit. -->\n# Results\n\n{}, {} processors, Linux {}, {}, {}; commit {}, {}; {} rounds{}; load {}.\n\n\
          CPU time of the client alone, user and system, in µs per segment: the median of all rounds. `×` is the \
-         ratio to the floor of the same round; ± is half the distance between the least and the most of these ratios.\n",
+         ratio to the floor of the same round; ± is half the distance between the least and the most of these ratios.",
         machine.processor,
         machine.processors,
         machine.kernel,
@@ -208,6 +208,31 @@ pub(crate) fn number(value: f64) -> String {
         middle if middle >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
     }
+}
+
+/// Puts the clients into a text that has marks for them.
+pub(crate) fn show(results: &Results, file: &Path) -> Result<()> {
+    const BEGIN: &str = "<!-- bench: made by ci/bench -->\n";
+    const END: &str = "<!-- /bench -->";
+    let text = fs::read_to_string(file)?;
+    let (before, rest) = text.split_once(BEGIN).ok_or("no mark where the results begin")?;
+    let (_, after) = rest.split_once(END).ok_or("no mark where the results end")?;
+    let machine = &results.machine;
+    let mut table = String::from("| client | µs | × floor |\n|---|---|---|\n");
+    for subject in Subject::all() {
+        let (word, floor) = (subject.word(), "client/floor/682/backlog");
+        let id = format!("client/{word}/682/backlog");
+        if let (Some(value), Some(ratio)) = (results.median(&id), results.ratio(&id, floor)) {
+            let _ = writeln!(table, "| {} | {value:.2} | {:.2} |", label(&word), ratio.median());
+        }
+    }
+    let _ = writeln!(
+        table,
+        "\n{} {}, {}, {}; medians of {} rounds; CPU time only, while others used the machine too.",
+        machine.date, machine.processor, machine.openssl, machine.rustc, results.rounds
+    );
+    fs::write(file, format!("{before}{BEGIN}{table}{END}{after}"))?;
+    Ok(())
 }
 
 /// Writes the Markdown and the plots.

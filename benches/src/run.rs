@@ -29,6 +29,9 @@ pub(crate) struct Plan {
     /// Where the results go; none are written without it.
     #[arg(long)]
     out: Option<PathBuf>,
+    /// A text that shows the clients, between `<!-- bench -->` marks.
+    #[arg(long)]
+    readme: Option<PathBuf>,
 }
 
 pub(crate) fn run(plan: &Plan) -> Result<()> {
@@ -44,6 +47,9 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
         fs::create_dir_all(folder)?;
         results.save(&folder.join("latest.json"))?;
         report::write(&results, folder)?;
+    }
+    if let Some(readme) = &plan.readme {
+        report::show(&results, readme)?;
     }
     Ok(())
 }

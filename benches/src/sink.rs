@@ -55,24 +55,13 @@ struct Books {
     streams: AtomicU64,
 }
 
-/// Serves until the standard input ends. The first line says the port.
+/// Serves until the standard input ends. The first line says two ports: at the second one there are no tickets, so
+/// that nobody can resume a session.
 pub(crate) fn run(material: &Path) -> Result<()> {
-    let context = context(material)?;
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    println!("{}", listener.local_addr()?.port());
     let books = Arc::new(Books::default());
-    let shared = books.clone();
-    thread::spawn(move || {
-        for socket in listener.incoming().flatten() {
-            let (context, books) = (context.clone(), shared.clone());
-            thread::spawn(move || {
-                // A client that breaks off shows in the counts.
-                if let Err(error) = serve(socket, &context, &books) {
-                    eprintln!("sink: {error}");
-                }
-            });
-        }
-    });
+    let port = listen(context(material, 2)?, &books)?;
+    let without_tickets = listen(context(material, 0)?, &books)?;
+    println!("{port} {without_tickets}");
     for line in std::io::stdin().lock().lines() {
         match line?.split_whitespace().collect::<Vec<_>>()[..] {
             ["expect", size] => {
@@ -88,12 +77,32 @@ pub(crate) fn run(material: &Path) -> Result<()> {
     Ok(())
 }
 
-fn context(material: &Path) -> Result<SslContext> {
+fn listen(context: SslContext, books: &Arc<Books>) -> Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let port = listener.local_addr()?.port();
+    let books = books.clone();
+    thread::spawn(move || {
+        for socket in listener.incoming().flatten() {
+            let (context, books) = (context.clone(), books.clone());
+            thread::spawn(move || {
+                let ended = serve(socket, &context, &books);
+                // A client that breaks off shows in the counts.
+                if let Some(error) = ended.err().filter(|error| !error.is::<std::io::Error>()) {
+                    eprintln!("sink: {error}");
+                }
+            });
+        }
+    });
+    Ok(port)
+}
+
+fn context(material: &Path, tickets: usize) -> Result<SslContext> {
     let mut context = SslContextBuilder::new(SslMethod::tls_server())?;
     context.set_certificate_chain_file(material.join("server.crt"))?;
     context.set_private_key_file(material.join("server.pem"), SslFiletype::PEM)?;
     context.set_min_proto_version(Some(SslVersion::TLS1_3))?;
     context.set_ciphersuites(CIPHER)?;
+    context.set_num_tickets(tickets)?;
     context.set_session_id_context(b"sink")?;
     context.set_session_cache_mode(SslSessionCacheMode::OFF);
     context.set_options(SslOptions::IGNORE_UNEXPECTED_EOF);

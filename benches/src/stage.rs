@@ -29,6 +29,8 @@ pub(crate) struct Sink {
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
     pub(crate) port: u16,
+    /// The same server, without session tickets.
+    pub(crate) without_tickets: u16,
 }
 
 /// A process that ends with its scope.
@@ -144,8 +146,10 @@ impl Sink {
             .spawn()?;
         let orders = process.stdin.take().ok_or("no pipe")?;
         let answers = BufReader::new(process.stdout.take().ok_or("no pipe")?);
-        let mut sink = Self { process, orders, answers, port: 0 };
-        sink.port = sink.answer()?.parse()?;
+        let mut sink = Self { process, orders, answers, port: 0, without_tickets: 0 };
+        let ports = sink.answer()?;
+        let (port, without_tickets) = ports.split_once(' ').ok_or("the sink does not start")?;
+        (sink.port, sink.without_tickets) = (port.parse()?, without_tickets.parse()?);
         Ok(sink)
     }
 

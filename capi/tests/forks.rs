@@ -96,6 +96,11 @@ fn a_child_has_a_spool_of_its_own() {
     assert_eq!(processes("spool"), ["stored by the child", "stored by the parent"]);
 }
 
+#[test]
+fn a_child_that_lives_on_does_not_keep_the_spool_of_its_dead_parent() {
+    assert_eq!(processes("survivor"), ["stored by the dead"]);
+}
+
 /// How many of the numbers below `forks` leave that remainder by 16.
 fn count_of(forks: u32, remainder: u32) -> u32 {
     (0..forks).map(|number| u32::from(number % 16 == remainder)).sum()

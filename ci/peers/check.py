@@ -127,9 +127,10 @@ def compare(options):
         results.append(ok)
         print(f"{'ok  ' if ok else 'FAIL'}  {what:<62} {fact}")
 
-    with open(options.duties, encoding="utf-8") as file:
-        for what, ok, fact in json.load(file):
-            check(what, ok, " ".join(fact.split())[:200])
+    for name in options.checks:
+        with open(name, encoding="utf-8") as file:
+            for what, ok, fact in json.load(file):
+                check(what, ok, " ".join(fact.split())[:200])
     for service, app in ((PYTHON, options.python_app), (NODE, options.node_app)):
         seen = books["services"].get(service)
         if seen is None:
@@ -213,7 +214,7 @@ def main():
     comparer.add_argument("--python-app", required=True, help="what app_python.py printed")
     comparer.add_argument("--node-app", required=True, help="what app_node.js printed")
     comparer.add_argument("--client-certificate", help="without it no certificate is expected")
-    comparer.add_argument("--duties", required=True, help="what duties.py printed")
+    comparer.add_argument("--checks", nargs="+", required=True, help="what duties.py and faults.py printed")
     comparer.add_argument("--token", required=True)
     comparer.add_argument("--outage", type=int, default=0, help="for how long the way to the backend was cut")
     comparer.add_argument("--relay-log")

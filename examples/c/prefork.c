@@ -20,6 +20,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+enum { MOST_WORKERS = 64 };
+
 static volatile sig_atomic_t over;
 
 static void end(int number)
@@ -94,7 +96,10 @@ static int worker(skytls_agent *agent, int listener)
 
 int main(int argc, char **argv)
 {
+    static pid_t pids[MOST_WORKERS];
     int workers = argc > 1 ? atoi(argv[1]) : 2, worst = 0;
+    if (workers < 1 || workers > MOST_WORKERS)
+        return 2;
     skytls_error *error = NULL;
     skytls_agent *agent = NULL;
     skytls_config *config = skytls_config_new();
@@ -117,7 +122,6 @@ int main(int argc, char **argv)
     printf("%d\n", ntohs(address.sin_port));
     fflush(stdout);
 
-    pid_t *pids = calloc((size_t)workers, sizeof *pids);
     for (int i = 0; i < workers; i++)
         if ((pids[i] = fork()) == 0)
             exit(worker(agent, listener));
@@ -129,7 +133,6 @@ int main(int argc, char **argv)
         waitpid(pids[i], &status, 0);
         worst |= status;
     }
-    free(pids);
     skytls_agent_free(agent);
     return worst == 0 ? 0 : 1;
 }

@@ -184,7 +184,7 @@ mod tests {
         let name = setting("agent.service_name");
         assert_eq!((&name["value"], &name["origin"]), (&json!("shop"), &json!("file")));
         assert_eq!((&name["line"], &name["environment"]), (&json!(1), &json!(["SW_AGENT_NAME"])));
-        assert_eq!(setting("admin.listen")["status"], "later");
+        assert_eq!(setting("agent.ssl_keylog_path")["status"], "later");
         assert_eq!(setting("agent.authentication")["value"], "********");
         assert_eq!(document["unused"][0]["key"], "plugin.mount");
         let ids: Vec<_> =

@@ -7,6 +7,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{SettingsArgs, logging, out};
+use crate::admin::Admin;
 use crate::agent::{Duties, Host};
 use crate::config::{Loaded, Settings};
 use crate::engine::{Engine, Purpose};
@@ -38,6 +39,7 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<()> {
     let handle = engine.handle().cloned().ok_or_else(|| Error::new(Code::Bug))?;
     let relay =
         Relay::start(&settings, engine.uplink().clone(), engine.transport().clone(), &handle)?;
+    let admin = Admin::start(&settings, &engine, &relay, &handle)?;
     announce(&settings, &engine);
     // Only a relay with a name of its own speaks for itself.
     let host = Host::new("rust");
@@ -50,12 +52,18 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<()> {
     for path in relay.sockets() {
         out::listening(format_args!("unix:{}", path.display()));
     }
+    for place in admin.iter().flat_map(Admin::places) {
+        log::info!("status and metrics at {place}");
+    }
     let rotators: Vec<Rotator> =
         engine.rotator().into_iter().chain(relay.rotator()).cloned().collect();
     handle.block_on(signals.stop(&rotators));
     if handle.block_on(grace(settings.relay.shutdown_grace, &mut signals, &rotators)) {
         log::warn!("a second signal: stopping at once");
         return finish(engine);
+    }
+    if let Some(admin) = &admin {
+        admin.stopping();
     }
     let limit = settings.relay.drain_timeout;
     let deadline = Instant::now() + limit;

@@ -55,6 +55,7 @@ impl Assembly {
             buffer: self.buffer()?,
             spool: self.spool()?,
             relay: self.relay(&link)?,
+            admin: self.admin()?,
             logging: self.logging(),
             agent,
             link,

@@ -22,10 +22,8 @@ impl Assembly {
                 false => Ok(Fips::Off),
             };
         }
-        for key in [Key::KeylogPath, Key::Provider] {
-            if self.value(key).set {
-                return Err(self.conflict(key, "it unset"));
-            }
+        if self.value(Key::KeylogPath).set {
+            return Err(self.conflict(Key::KeylogPath, "it unset"));
         }
         if self.value(Key::SecurityLevel).set && self.number(Key::SecurityLevel)? < 2 {
             return Err(self.conflict(Key::SecurityLevel, "2 or more"));
@@ -37,7 +35,8 @@ impl Assembly {
         Ok(Fips::Required { config })
     }
 
-    /// What a URI stands for is read by a store's loader, which may go outside the private context.
+    /// Beside FIPS a provider is for what is in a token, and a URI for nothing else: a file is read in
+    /// the private context by its path.
     pub(super) fn judge_uris(
         &self,
         fips: &Fips,
@@ -50,27 +49,29 @@ impl Assembly {
         let chain = identity.map(|identity| &identity.chain);
         let key = identity.map(|identity| &identity.key);
         let all = [(Key::TrustedCaPath, ca), (Key::CertChainPath, chain), (Key::KeyPath, key)];
-        let uri = |(_, source): &(_, Option<&Source>)| matches!(source, Some(Source::Uri(_)));
-        match all.into_iter().find(uri) {
-            Some((key, Some(source))) => Err(self
-                .value(key)
-                .error(Code::FipsConflict)
-                .found(source)
-                .expected("the path of a file")),
-            _ => Ok(()),
+        let has_provider = self.value(Key::Provider).set;
+        let mut of_tokens = 0;
+        for (key, source) in all {
+            let Some(source @ Source::Uri(uri)) = source else { continue };
+            let file = uri.expose().get(..5).is_some_and(|name| name.eq_ignore_ascii_case("file:"));
+            if file || !has_provider {
+                let error = self.value(key).error(Code::FipsConflict).found(source);
+                return Err(
+                    error.expected("the path of a file, or agent.ssl_provider and a token's URI")
+                );
+            }
+            of_tokens += 1;
         }
+        if has_provider && of_tokens == 0 {
+            return Err(self.conflict(Key::Provider, "it unset, or a URI that it serves"));
+        }
+        Ok(())
     }
 
     fn conflict(&self, key: Key, expected: &str) -> Error {
         let value = self.value(key);
         let found = if value.secret { "a value" } else { value.text.as_str() };
-        let error = value.error(Code::FipsConflict).found(found).expected(expected);
-        match key {
-            Key::Provider => error.hint(
-                "a key in a token is not served by the FIPS provider: use a file, or leave agent.ssl_fips off and rely on the token's own approval",
-            ),
-            _ => error,
-        }
+        value.error(Code::FipsConflict).found(found).expected(expected)
     }
 
     /// A list of names, separated by commas.

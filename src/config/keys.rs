@@ -119,9 +119,9 @@ keys! {
         ResolveDnsPeriodically = "collector.is_resolve_dns_periodically" "SW_AGENT_COLLECTOR_IS_RESOLVE_DNS_PERIODICALLY" Built Kind::Flag, "false",
             "look the name up while connected, too, and follow it when its addresses change; the name stays what is verified";
         ChannelSize = "buffer.channel_size" "SW_BUFFER_CHANNEL_SIZE" Built COUNT, "5",
-            "times `buffer.buffer_size`: records of one kind that a library holds";
+            "times `buffer.buffer_size`: records of one kind that may wait in a library";
         BufferSize = "buffer.buffer_size" "SW_BUFFER_BUFFER_SIZE" Built COUNT, "300",
-            "times `buffer.channel_size`: records of one kind that a library holds";
+            "times `buffer.channel_size`: records of one kind that may wait in a library";
         LogMaxMessageSize = "log.max_message_size" "SW_GRPC_LOG_MAX_MESSAGE_SIZE" NoEffect SIZE, "10485760",
             "largest log message";
         LoggingLevel = "logging.level" "SW_LOGGING_LEVEL" Built Kind::OneOf(&["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "OFF"]), "INFO",
@@ -242,12 +242,14 @@ keys! {
             "bytes of metadata that a call may carry";
         MaxPartialBytes = "relay.max_partial_bytes" "SW_RELAY_MAX_PARTIAL_BYTES" Built SIZE, "268435456",
             "bytes of messages that are still arriving, of all local agents together; at least one message fits";
+        MaxUnreadBytes = "relay.max_unread_bytes" "SW_RELAY_MAX_UNREAD_BYTES" Built SIZE, "1073741824",
+            "bytes that streams of local agents may have under way while they wait for room in the queue, 80 KiB each; further ones are refused, at least one may wait";
         GreetingTimeout = "relay.greeting_timeout" "SW_RELAY_GREETING_TIMEOUT" Built PERIOD, "10",
             "how long a client may take for its TLS handshake and the preface of HTTP/2";
         IdleTimeout = "relay.idle_timeout" "SW_RELAY_IDLE_TIMEOUT" Built PERIOD_OR_OFF, "600",
             "a connection without calls is closed after this time; 0: never";
-        AdminListen = "admin.listen" "SW_ADMIN_LISTEN" Later Kind::Text, "",
-            "where health, metrics and status are served; empty: off";
+        AdminListen = "admin.listen" "SW_ADMIN_LISTEN" Built Kind::Listen, "",
+            "where the relay serves `/healthz`, `/metrics`, `/status` and a page, on this machine only: `127.0.0.1:port`, `localhost:port` or `unix:/path`, separated by commas; empty: off";
     }
 }
 

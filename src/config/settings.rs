@@ -29,6 +29,8 @@ pub struct Settings {
     pub spool: Option<SpoolSettings>,
     /// What local agents talk to.
     pub relay: RelaySettings,
+    /// `admin.listen`: where the relay says how it is; only addresses of this machine.
+    pub admin: Vec<ListenAddress>,
     /// What is logged where.
     pub logging: LoggingSettings,
 }
@@ -362,6 +364,8 @@ pub struct ListenerLimits {
     pub headers: u32,
     /// `relay.max_partial_bytes`: at least one message.
     pub partial: usize,
+    /// `relay.max_unread_bytes`.
+    pub unread: usize,
     /// `relay.greeting_timeout`.
     pub greeting: Duration,
     /// `relay.idle_timeout`; `None`: never.

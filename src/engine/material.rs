@@ -1,10 +1,10 @@
 //! What is rotated for the link: a generation, from which the transport's targets are made.
 
 use crate::config::{LinkSettings, Settings, TlsSettings};
-use crate::error::Result;
+use crate::error::{Code, Result};
 use crate::rotation::{Files, Material};
 use crate::tls::{Description, Generation};
-use crate::transport::{Transport, targets};
+use crate::transport::{State, Transport, targets};
 
 pub(super) struct LinkMaterial {
     link: LinkSettings,
@@ -37,6 +37,16 @@ impl Material for LinkMaterial {
 
     fn files(&self) -> Files {
         Self::files_of(&self.tls)
+    }
+
+    /// A token that was pulled out takes its sessions along: its key has to be looked up again.
+    fn is_usable(&self) -> bool {
+        match self.transport.state() {
+            State::Resting { reason, .. } | State::Misconfigured { reason, .. } => {
+                reason.code() != Code::OwnKeyFailed
+            }
+            _ => true,
+        }
     }
 
     fn load(&self) -> Result<Generation> {

@@ -224,6 +224,8 @@ catalogue! {
         "write the leaf and the intermediates that issued it; `openssl verify -untrusted CHAIN -CAfile CA CHAIN` must agree";
     EndsSoon = 233, Material, Files, "a certificate or revocation list ends soon",
         "renew it and replace the file; what runs takes the new one by itself";
+    OwnKeyFailed = 234, Material, Tls, "the own private key cannot sign",
+        "see whether its token is there and has a session left; it is looked for again every agent.ssl_reload_interval, and at SIGHUP";
 
     // 3xx: OpenSSL
     OpenSslFailed = 301, Machine, OpenSsl, "OpenSSL cannot be set up",
@@ -394,6 +396,12 @@ catalogue! {
         "call again with more time, or find out why the backend does not take records";
 
     // 9xx: the command line and skytls itself
+    TooManyWaiting = 840, Settings, Listen, "local agents that wait for the queue take all the room there is for them",
+        "find out why the backend does not take records, or raise relay.max_unread_bytes or buffer.max_bytes";
+
+    AdminRemote = 841, Settings, Settings, "admin.listen must stay on this machine",
+        "take a loopback address or a Unix socket; what has to get out is passed on by something that knows who may see it";
+
     Usage = 901, Usage, Usage, "the command line is wrong",
         "see `skytls --help`";
     OutputFailed = 902, Machine, Internal, "the output cannot be written",

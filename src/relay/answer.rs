@@ -38,7 +38,14 @@ pub(super) fn status(status: Status) -> Response<Body> {
 pub(super) fn no_room(desk: &Desk) -> Response<Body> {
     let error = Error::new(Code::TooManyPartials);
     desk.complaints.say(&error);
-    status(Status::resource_exhausted(error.to_string()))
+    status(Status::resource_exhausted(Chain(&error).to_string()))
+}
+
+/// Streams that nobody reads for the moment take all the room there is for them.
+pub(super) fn no_patience(desk: &Desk) -> Response<Body> {
+    let error = Error::new(Code::TooManyWaiting);
+    desk.complaints.say(&error);
+    status(Status::resource_exhausted(Chain(&error).to_string()))
 }
 
 /// A failure of this side or of the way to the backend, with its id and cause.

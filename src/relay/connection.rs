@@ -38,9 +38,10 @@ struct Calls {
 /// A call, as long as it lives.
 struct Busy<'a>(&'a Activity);
 
-/// What one stream may have in flight before it has to wait for the queue: with ten thousand agents
-/// that wait, 640 MiB.
+/// What one stream may have in flight before it has to wait for the queue.
 const STREAM_WINDOW: u32 = 64 * 1024;
+/// What a stream may take that is not being read: its window, and the frame in hand.
+pub(super) const UNREAD: usize = STREAM_WINDOW as usize + 16 * 1024;
 /// Many times the window of a stream: a stream that waits must not hold up the others, and h2 ends
 /// connections on which small frames worth half of this lie unread.
 const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;

@@ -4,17 +4,22 @@
 //! Reading stops while the queue is full: the stream's flow-control window then fills, and the
 //! agent waits.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use tonic::Status;
 use tonic::body::Body;
 
+use super::connection::UNREAD;
 use super::{Desk, answer};
 use crate::config::RelayAck;
 use crate::error::{Code, Error};
 use crate::protocol::Method;
-use crate::protocol::frame::{FrameError, Splitter};
+use crate::protocol::frame::{FrameError, Message, Splitter};
 use crate::uplink::{Level, Passport, Reporter};
 
 /// Takes a stream of reports over.
@@ -45,6 +50,7 @@ pub(super) async fn report(
             answer::status(Status::cancelled("the stream was not ended properly"))
         }
         Err(Refusal::NoRoom) => answer::no_room(desk),
+        Err(Refusal::NoPatience) => answer::no_patience(desk),
         Err(Refusal::Queue(error)) if error.code() == Code::QueueFull => {
             answer::status(Status::resource_exhausted(error.to_string()))
         }
@@ -62,6 +68,7 @@ enum Refusal {
     Frame(FrameError),
     Gone(Option<hyper::Error>),
     NoRoom,
+    NoPatience,
     Queue(Error),
 }
 
@@ -83,7 +90,7 @@ async fn read(desk: &Desk, mut body: Incoming, reporter: &mut Reporter) -> Resul
         let Ok(data) = frame.into_data() else { continue };
         splitter.push(data);
         while let Some(message) = splitter.next().map_err(Refusal::Frame)? {
-            reporter.report(message).await.map_err(Refusal::Queue)?;
+            queue(desk, reporter, message).await?;
         }
         if !partial.hold(splitter.unfinished()) {
             return Err(Refusal::NoRoom);
@@ -94,6 +101,24 @@ async fn read(desk: &Desk, mut body: Incoming, reporter: &mut Reporter) -> Resul
         return Err(Refusal::Gone(None));
     }
     splitter.finish().map_err(Refusal::Frame)
+}
+
+/// Queues a message. If it has to wait for that, what the agent goes on sending fills the window of its
+/// stream meanwhile: there is room for so many of them.
+async fn queue(desk: &Desk, reporter: &mut Reporter, message: Message) -> Result<(), Refusal> {
+    {
+        let mut queued = pin!(reporter.report(message));
+        let at_once = poll_fn(|cx| Poll::Ready(queued.as_mut().poll(cx))).await;
+        if let Poll::Ready(outcome) = at_once {
+            return outcome.map_err(Refusal::Queue);
+        }
+        let mut waiting = desk.unread.partial();
+        if waiting.hold(UNREAD) {
+            return queued.await.map_err(Refusal::Queue);
+        }
+    }
+    reporter.refuse();
+    Err(Refusal::NoPatience)
 }
 
 fn status_of(error: &FrameError) -> Status {

@@ -17,12 +17,12 @@ use super::connection::{end, serve};
 use super::rotation::{Acceptors, Retirement};
 use super::socket::{self, SocketFile};
 use super::{Course, Desk};
-use crate::config::{ListenAddress, RelaySettings};
+use crate::config::ListenAddress;
 use crate::error::{Code, Error, Result};
 
 /// One open address.
 #[derive(Debug)]
-pub(super) enum Listener {
+pub(crate) enum Listener {
     Tcp {
         listener: TcpListener,
         address: SocketAddr,
@@ -38,23 +38,27 @@ const BACKLOG: i32 = 1024;
 /// After an error of `accept` that is about this machine, such as too many open files.
 const BREATH: Duration = Duration::from_millis(50);
 
-/// Opens every address of the settings.
-pub(super) fn open(settings: &RelaySettings) -> Result<Vec<Listener>> {
+/// Opens every address that the setting `key` names.
+pub(crate) fn open(
+    addresses: &[ListenAddress],
+    unix_mode: u32,
+    key: &'static str,
+) -> Result<Vec<Listener>> {
     let mut listeners = Vec::new();
-    for address in &settings.listen {
+    for address in addresses {
         match address {
-            ListenAddress::Ip(address) => listeners.push(bind(*address)?.0),
+            ListenAddress::Ip(address) => listeners.push(bind(*address, key)?.0),
             // Both loopback addresses, if the machine has both.
             ListenAddress::Localhost(port) => {
-                let (first, address) = bind((Ipv4Addr::LOCALHOST, *port).into())?;
+                let (first, address) = bind((Ipv4Addr::LOCALHOST, *port).into(), key)?;
                 listeners.push(first);
-                match bind((Ipv6Addr::LOCALHOST, address.port()).into()) {
+                match bind((Ipv6Addr::LOCALHOST, address.port()).into(), key) {
                     Ok((second, _)) => listeners.push(second),
                     Err(error) => log::debug!("no listener on ::1: {error}"),
                 }
             }
             ListenAddress::Unix(path) => {
-                let (listener, file) = socket::bind(path, settings.unix_mode, BACKLOG)?;
+                let (listener, file) = socket::bind(path, unix_mode, BACKLOG, key)?;
                 listeners.push(Listener::Unix { file, listener });
             }
         }
@@ -62,7 +66,7 @@ pub(super) fn open(settings: &RelaySettings) -> Result<Vec<Listener>> {
     Ok(listeners)
 }
 
-fn bind(address: SocketAddr) -> Result<(Listener, SocketAddr)> {
+fn bind(address: SocketAddr, key: &'static str) -> Result<(Listener, SocketAddr)> {
     let open = || -> io::Result<(Listener, SocketAddr)> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // A restarted relay must not wait for connections of the last one to be forgotten.
@@ -83,7 +87,7 @@ fn bind(address: SocketAddr) -> Result<(Listener, SocketAddr)> {
             _ => Code::ListenFailed,
         };
         Error::new(code)
-            .key("relay.listen")
+            .key(key)
             .found(address)
             .expected("a free port of this machine")
             .because(error)
@@ -94,7 +98,7 @@ fn bind(address: SocketAddr) -> Result<(Listener, SocketAddr)> {
 
 impl Listener {
     /// The address and port; `None` for a Unix socket.
-    pub(super) fn address(&self) -> Option<SocketAddr> {
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp { address, .. } => Some(*address),
             Self::Unix { .. } => None,
@@ -102,7 +106,7 @@ impl Listener {
     }
 
     /// The path of a Unix socket.
-    pub(super) fn path(&self) -> Option<&Path> {
+    pub(crate) fn path(&self) -> Option<&Path> {
         match self {
             Self::Tcp { .. } => None,
             Self::Unix { file, .. } => Some(file.path()),

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tonic::Status;
 use tonic::body::Body;
 
+use super::connection::UNREAD;
 use super::outage::{Unanswered, is_away};
 use super::room::Partial;
 use super::{Desk, answer, intake};
@@ -32,8 +33,13 @@ pub(super) async fn dialogue(
     if let Err(error) = desk.outage.connected(&desk.transport).await {
         return desk.outage.refuse(&error);
     }
+    let mut unread = desk.unread.partial();
+    // A backend that takes its time leaves what the agent sends unread.
+    if !unread.hold(UNREAD) {
+        return answer::no_patience(desk);
+    }
     let (head, body) = request.into_parts();
-    let onward = onward(desk, method, head, Body::new(Faithful(body)));
+    let onward = onward(desk, method, head, Body::new(Faithful { body, _unread: unread }));
     match desk.transport.send(onward).await {
         Ok(response) => response.map(|body| Body::new(Ending { body, over: false })),
         Err((error, _)) => answer::failure(&error),
@@ -225,7 +231,10 @@ impl hyper::body::Body for Ending {
 
 /// A body that ends only as its sender has ended it: hyper ends the body of a stream that was reset
 /// without an error as if it had been closed.
-struct Faithful(Incoming);
+struct Faithful {
+    body: Incoming,
+    _unread: Partial,
+}
 
 impl hyper::body::Body for Faithful {
     type Data = Bytes;
@@ -235,8 +244,8 @@ impl hyper::body::Body for Faithful {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let frame = ready!(Pin::new(&mut self.0).poll_frame(cx));
-        if frame.is_none() && !self.0.is_end_stream() {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() && !self.body.is_end_stream() {
             let reset = io::Error::new(io::ErrorKind::ConnectionReset, "the agent reset its call");
             return Poll::Ready(Some(Err(reset.into())));
         }
@@ -244,11 +253,11 @@ impl hyper::body::Body for Faithful {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
+        self.body.size_hint()
     }
 }
 

@@ -17,7 +17,7 @@ use crate::error::{Code, Error, Result};
 
 /// The file of a socket that is listened on; removed when dropped, if it is still the same.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     identity: Identity,
 }
@@ -27,9 +27,14 @@ pub(super) struct SocketFile {
 struct Identity(u64, u64);
 
 /// Opens a socket.
-pub(super) fn bind(path: &Path, mode: u32, backlog: i32) -> Result<(UnixListener, SocketFile)> {
+pub(super) fn bind(
+    path: &Path,
+    mode: u32,
+    backlog: i32,
+    key: &'static str,
+) -> Result<(UnixListener, SocketFile)> {
     let failed = |error: io::Error| {
-        refusal(Code::ListenFailed, path)
+        refusal(Code::ListenFailed, path, key)
             .expected("a folder in which a socket can be made")
             .because(error)
     };
@@ -56,19 +61,20 @@ pub(super) fn bind(path: &Path, mode: u32, backlog: i32) -> Result<(UnixListener
         match fs::hard_link(&draft, path) {
             Ok(()) => return Ok((listener, SocketFile { path: path.to_owned(), identity })),
             Err(error) if error.kind() == ErrorKind::AlreadyExists && !last => {
-                clear(path, &folder.path().join("old"))?;
+                clear(path, &folder.path().join("old"), key)?;
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => break,
             Err(error) => return Err(failed(error)),
         }
     }
-    Err(refusal(Code::PortTaken, path).expected("a path that nobody else listens on"))
+    Err(refusal(Code::PortTaken, path, key).expected("a path that nobody else listens on"))
 }
 
 /// Takes a socket away on which nobody listens; anything else stays.
-fn clear(path: &Path, aside: &Path) -> Result<()> {
-    let failed = |error: io::Error| refusal(Code::ListenFailed, path).because(error);
-    let taken = || refusal(Code::PortTaken, path).expected("a path that nobody else listens on");
+fn clear(path: &Path, aside: &Path, key: &'static str) -> Result<()> {
+    let failed = |error: io::Error| refusal(Code::ListenFailed, path, key).because(error);
+    let taken =
+        || refusal(Code::PortTaken, path, key).expected("a path that nobody else listens on");
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         // It has gone meanwhile.
@@ -77,7 +83,7 @@ fn clear(path: &Path, aside: &Path) -> Result<()> {
     };
     if !metadata.file_type().is_socket() {
         return Err(Error::new(Code::ListenFailed)
-            .key("relay.listen")
+            .key(key)
             .file(path)
             .found("something that is no socket")
             .expected("a free path, or a socket that nobody listens on")
@@ -110,8 +116,8 @@ fn clear(path: &Path, aside: &Path) -> Result<()> {
     Ok(())
 }
 
-fn refusal(code: Code, path: &Path) -> Error {
-    Error::new(code).key("relay.listen").found(format_args!("unix:{}", path.display()))
+fn refusal(code: Code, path: &Path, key: &'static str) -> Error {
+    Error::new(code).key(key).found(format_args!("unix:{}", path.display()))
 }
 
 // === impl SocketFile ===

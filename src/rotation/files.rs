@@ -86,6 +86,9 @@ impl Look {
         let place = [metadata.dev(), metadata.ino(), metadata.size()];
         let times =
             [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()];
+        // Often the first use of OpenSSL in a process, and this call does not prepare it as all others of
+        // the crate do: OpenSSL would have its clean-up run by `exit`, under threads that still use it.
+        openssl::init();
         let content = sha256(&bytes);
         Self { place, times, content }
     }

@@ -71,7 +71,7 @@ impl<M: Material> Worker<M> {
     fn look(&mut self, cause: Cause) -> Result<Rotation> {
         let files = self.material.files();
         if cause == Cause::Time {
-            if files.holds_the_same(&self.in_force) {
+            if files.holds_the_same(&self.in_force) && self.material.is_usable() {
                 self.all_is_well();
                 return Ok(self.status.borrow().clone());
             }

@@ -42,6 +42,8 @@ pub fn handshake_failure(error: ssl::Error, ssl: &SslRef, witness: &Witness, rol
             .found("the choice of a protocol that was not offered")
             .expected("h2")
             .because(error),
+        // What the token's provider says comes first, and may be nothing.
+        _ if signing_failed(&error) => at(Code::OwnKeyFailed).because(error),
         // A FIPS provider refuses to derive keys without it.
         (_, Some(_)) if failed_in(&error, "tls1_prf") => at(Code::FipsConnection)
             .found("TLS 1.2 without the extended master secret")
@@ -103,6 +105,12 @@ fn is_about_alpn(error: &ssl::Error) -> bool {
 fn failed_in(error: &ssl::Error, what: &str) -> bool {
     let first = error.ssl_error().and_then(|stack| stack.errors().first());
     first.and_then(|first| first.function()).is_some_and(|function| function.contains(what))
+}
+
+/// Whether this end could not sign the handshake.
+fn signing_failed(error: &ssl::Error) -> bool {
+    let errors = error.ssl_error().into_iter().flat_map(|stack| stack.errors());
+    errors.filter_map(|error| error.function()).any(|of| of == "tls_construct_cert_verify")
 }
 
 /// The reason code of the first TLS error in OpenSSL's queue.

@@ -37,6 +37,10 @@ pub struct FipsInfo {
     pub module: Option<PathBuf>,
     /// What was proven.
     pub proofs: Vec<&'static str>,
+    /// The provider that the own private key is a URI of, such as `pkcs11`: that key is used there, and
+    /// the proofs say nothing about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_outside: Option<String>,
 }
 
 /// A FIPS provider as the configuration describes it.
@@ -257,6 +261,7 @@ fn prove(context: &Context, installation: &Installation) -> Result<FipsInfo> {
         configuration: installation.section.as_ref().map(|section| section.file.clone()),
         module: installation.module.clone(),
         proofs: PROOFS.to_vec(),
+        key_outside: None,
     })
 }
 
@@ -309,7 +314,13 @@ impl Stamp {
 
 impl fmt::Display for FipsInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}, {} of 8 proofs", self.provider, self.version, self.proofs.len())
+        write!(f, "{} {}, {} of 8 proofs", self.provider, self.version, self.proofs.len())?;
+        match &self.key_outside {
+            Some(provider) => {
+                write!(f, "; the own private key is used outside of it, by {provider}")
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -330,5 +341,20 @@ mod tests {
         let error = prove(&draft, &installation).unwrap_err();
         assert_eq!(error.code(), Code::FipsNotProven);
         assert!(error.to_string().contains("proof 2 of 8"), "{error}");
+    }
+
+    /// A distribution with a set-up of its own may have `default` there too, and only such a one: what
+    /// is had by default is FIPS's all the same.
+    #[test]
+    fn default_may_stand_beside_it_where_nobody_configured_the_provider() {
+        let folder = env::var_os("SKYTLS_FIPS_DIR").expect("ci/fips says where a provider is");
+        let installation = find(Some(&Path::new(&folder).join("fips.cnf"))).unwrap();
+        let section = installation.section.clone().unwrap();
+        let mut draft = load(&installation, &provider::text(&[(FIPS, section)])).unwrap();
+        draft.load("default").unwrap();
+        let error = prove(&draft, &installation).unwrap_err();
+        assert!(error.to_string().contains("proof 5 of 8"), "{error}");
+        let built_in = Installation { section: None, module: installation.module };
+        assert_eq!(prove(&draft, &built_in).unwrap().proofs, PROOFS);
     }
 }

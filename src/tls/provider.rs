@@ -43,6 +43,12 @@ const PLACES: [&str; 4] = [
     "/usr/lib/ossl-modules",
 ];
 
+/// The provider for PKCS#11.
+const TOKENS: &str = "pkcs11";
+/// A token that comes back has to be logged in to again. Without a PIN at hand the provider would ask
+/// for one on the terminal, in the middle of a handshake.
+const KEEP_PIN: (&str, &str) = ("pkcs11-module-cache-pins", "cache");
+
 /// A private library context with OpenSSL's default provider and these. One for each set of
 /// providers and their configuration: a context is never freed.
 pub(super) fn context(providers: &[String]) -> Result<&'static Context> {
@@ -52,9 +58,11 @@ pub(super) fn context(providers: &[String]) -> Result<&'static Context> {
     let file = Providers::parse(&path).ok();
     let mut sections = Vec::new();
     for provider in providers {
-        if let Some(section) = file.as_ref().and_then(|file| file.section(provider)) {
-            sections.push((provider.as_str(), section));
+        let mut section = file.as_ref().and_then(|file| file.section(provider));
+        if provider == TOKENS {
+            section.get_or_insert_with(|| Section::empty(&path)).set_unless(KEEP_PIN);
         }
+        sections.extend(section.map(|section| (provider.as_str(), section)));
     }
     let text = text(&sections);
     let description = format!("{providers:?}\n{text}");
@@ -127,6 +135,17 @@ impl Section {
     /// The last value of a name.
     pub(super) fn value(&self, name: &str) -> Option<&str> {
         self.lines.iter().rev().find(|(of, _)| of == name).map(|(_, value)| value.as_str())
+    }
+
+    fn empty(file: &Path) -> Self {
+        Self { file: file.to_owned(), lines: Vec::new() }
+    }
+
+    /// Adds a line of a name that nobody has given a value.
+    fn set_unless(&mut self, (name, value): (&str, &str)) {
+        if self.value(name).is_none() {
+            self.set(name, value);
+        }
     }
 
     /// Lets a line stand last.

@@ -24,6 +24,9 @@ use crate::error::{Code, Error, Result};
 pub(crate) struct Realm {
     /// Absent: the default one.
     context: Option<&'static Context>,
+    /// Where URIs are looked up: with FIPS a second private one, for no provider but fips and base may be
+    /// in the first.
+    tokens: Option<&'static Context>,
     fips: Option<FipsInfo>,
 }
 
@@ -39,13 +42,22 @@ impl Realm {
         // The policy of openssl.cnf has to be read before the first TLS context.
         super::establish();
         if let Fips::Required { config } = &settings.fips {
-            let (context, info) = fips::establish(config.as_deref())?;
-            return Ok(Self { context: Some(context), fips: Some(info) });
+            let (context, mut info) = fips::establish(config.as_deref())?;
+            let mut tokens = None;
+            if has_uri(settings) {
+                tokens = Some(provider::context(&settings.providers)?);
+                let key = settings.identity.as_ref().map(|identity| &identity.key);
+                if let Some(Source::Uri(_)) = key {
+                    info.key_outside = Some(settings.providers.join(", "));
+                }
+            }
+            return Ok(Self { context: Some(context), tokens, fips: Some(info) });
         }
         if settings.providers.is_empty() && !has_uri(settings) {
             return Ok(Self::default());
         }
-        Ok(Self { context: Some(provider::context(&settings.providers)?), fips: None })
+        let context = Some(provider::context(&settings.providers)?);
+        Ok(Self { context, tokens: context, fips: None })
     }
 
     pub(super) fn context(&self) -> Option<&'static Context> {
@@ -119,7 +131,7 @@ impl Realm {
             let error = Error::new(code).key(key).file(source.to_string());
             error.expected("what the URI names, and its PIN or passphrase if it has one")
         };
-        let Some(context) = self.context else {
+        let Some(context) = self.tokens else {
             return Err(fault(Code::UriFailed).found("no library context for it"));
         };
         if let Some(path) = file_of(uri.expose()) {

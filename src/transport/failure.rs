@@ -27,16 +27,15 @@ pub(super) fn explain(
     if let Some(finding) = autopsy.finding() {
         return finding;
     }
-    let code =
-        if h2_error(&error).and_then(h2::Error::reason) == Some(h2::Reason::ENHANCE_YOUR_CALM) {
-            Code::PingsRefused
-        } else if error.is_closed() || error.is_canceled() || error.is_incomplete_message() {
-            Code::ConnectionLost
-        } else if greeting == Greeting::Heard && is_broken(&error) {
-            Code::ConnectionLost
-        } else {
-            Code::Http2Failed
-        };
+    let reason = h2_error(&error).and_then(h2::Error::reason);
+    let closed = error.is_closed() || error.is_canceled() || error.is_incomplete_message();
+    let code = if reason == Some(h2::Reason::ENHANCE_YOUR_CALM) {
+        Code::PingsRefused
+    } else if closed || (greeting == Greeting::Heard && is_broken(&error)) {
+        Code::ConnectionLost
+    } else {
+        Code::Http2Failed
+    };
     Error::new(code).peer(target).because(error)
 }
 

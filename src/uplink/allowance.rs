@@ -13,6 +13,15 @@ use super::ledger::Amount;
 #[repr(align(64))]
 pub(super) struct Allowance(AtomicU64);
 
+/// What a full queue refuses without the lock, until anything moves.
+#[derive(Debug)]
+pub(super) struct Full {
+    /// What costs as much as this finds no room.
+    from: AtomicU64,
+    /// Records refused.
+    refused: AtomicU64,
+}
+
 /// The content of an allowance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Slip(u64);
@@ -50,6 +59,43 @@ impl Allowance {
     /// Takes everything out.
     pub(super) fn revoke(&self) -> Slip {
         Slip(self.0.swap(0, Ordering::AcqRel))
+    }
+}
+
+// === impl Full ===
+
+impl Full {
+    /// Whether it is known that there is no room.
+    pub(super) fn refuses(&self, cost: u64) -> bool {
+        cost >= self.from.load(Ordering::Acquire)
+    }
+
+    /// There is no room for what costs as much as this. To be said under the lock of the books.
+    pub(super) fn remember(&self, cost: u64) {
+        self.from.store(cost, Ordering::Release);
+    }
+
+    pub(super) fn count(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Records refused.
+    pub(super) fn counted(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// There may be room again.
+    pub(super) fn forget(&self) {
+        // Mostly there is nothing to forget, and nobody has to look again.
+        if self.from.load(Ordering::Relaxed) != u64::MAX {
+            self.from.store(u64::MAX, Ordering::Release);
+        }
+    }
+}
+
+impl Default for Full {
+    fn default() -> Self {
+        Self { from: AtomicU64::new(u64::MAX), refused: AtomicU64::new(0) }
     }
 }
 

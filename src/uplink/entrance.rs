@@ -58,7 +58,7 @@ impl Entrance {
         }
         if !admitted {
             ledger.refuse(kind);
-            return Err(Error::new(Code::QueueFull).found(format!("kind {}", kind.name())));
+            return Err(Error::new(Code::QueueFull).found(format_args!("kind {}", kind.name())));
         }
         if data.len() > LONGEST || !self.lane.leave_record(data) {
             let message = Message { compressed: false, data: Bytes::copy_from_slice(data) };

@@ -9,7 +9,7 @@
 //! It does not know what records cost, or who may leave some.
 
 use std::mem;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use bytes::Bytes;
@@ -54,9 +54,14 @@ struct Pile {
     full: Vec<Run>,
 }
 
-/// Memory of runs that were taken out.
+/// Memory for runs: of those that were sent, or touched ahead by whoever takes out, so that those who
+/// fill them need no system call and meet no page that is not there.
 #[derive(Debug, Default)]
-struct Stock(Mutex<Vec<Vec<u8>>>);
+struct Stock {
+    runs: Mutex<Vec<Vec<u8>>>,
+    /// A run was filled since the stock was looked after.
+    drawn: AtomicBool,
+}
 
 /// The memory of a run, until the last record of it is gone.
 struct Lent {
@@ -74,8 +79,9 @@ const RUN: usize = 64 * 1024;
 /// A longer record gets memory of its own.
 pub(super) const LONGEST: usize = 16 * 1024;
 
-/// Runs whose memory is kept.
-const STOCK: usize = 32;
+/// Runs whose memory is kept, at most, and those that are there for the next burst, if there was one.
+const STOCK: usize = 64;
+const AHEAD: usize = 16;
 
 /// How often a thread goes over all places before it waits for one.
 const ROUNDS: usize = 4;
@@ -123,6 +129,7 @@ impl Inbox {
         if busy != 0 {
             self.flags.fetch_or(busy, Ordering::AcqRel);
         }
+        self.stock.tend();
     }
 
     /// Asks to be woken by the next record; `false`: there are some.
@@ -177,6 +184,7 @@ impl Pile {
         if self.open.room() < header.len() + data.len() {
             let full = mem::replace(&mut self.open, Run::new(stock.get()));
             if full.records > 0 {
+                stock.drawn.store(true, Ordering::Relaxed);
                 self.full.push(full);
             }
         }
@@ -229,9 +237,31 @@ impl Stock {
         self.at_hand().unwrap_or_else(|| Vec::with_capacity(RUN))
     }
 
-    /// Memory that was used before. Nobody waits for it.
+    /// Memory that is there. Nobody waits for it.
     fn at_hand(&self) -> Option<Vec<u8>> {
-        self.0.try_lock().ok()?.pop()
+        self.runs.try_lock().ok()?.pop()
+    }
+
+    /// Sees to it that there is some for the next ones.
+    fn tend(&self) {
+        if !self.drawn.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        while self.runs.try_lock().is_ok_and(|runs| runs.len() < AHEAD) {
+            let mut run = Vec::with_capacity(RUN);
+            // Touches every page, which zeroes from the system would not.
+            run.resize(RUN, u8::MAX);
+            run.clear();
+            self.put(run);
+        }
+    }
+
+    fn put(&self, run: Vec<u8>) {
+        if let Ok(mut runs) = self.runs.try_lock()
+            && runs.len() < STOCK
+        {
+            runs.push(run);
+        }
     }
 }
 
@@ -245,11 +275,8 @@ impl AsRef<[u8]> for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let Ok(mut stock) = self.stock.0.try_lock() else { return };
-        if stock.len() < STOCK {
-            self.frames.clear();
-            stock.push(mem::take(&mut self.frames));
-        }
+        self.frames.clear();
+        self.stock.put(mem::take(&mut self.frames));
     }
 }
 

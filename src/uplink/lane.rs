@@ -18,7 +18,7 @@ use crate::protocol::frame::Message;
 /// A record in its lane.
 #[derive(Debug, Clone)]
 pub(super) struct Record {
-    /// Given at acceptance, in rising order.
+    /// In rising order within a lane: given at acceptance, and with a spool when the record comes from there.
     pub(super) id: u64,
     pub(super) message: Message,
     /// What goes in front of the message if it becomes the first of a stream.

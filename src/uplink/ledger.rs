@@ -7,23 +7,28 @@
 //! While there is room enough for everybody, some of it is given away ahead, as allowances: who finds
 //! one takes no lock. Whoever takes the lock enters first what was accepted by them.
 
+mod books;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::account::{Account, DropReason, Snapshot};
-use super::allowance::{Allowance, Slip};
-use super::parcel::Parcel;
+use super::account::{Account, Snapshot};
+use super::allowance::{Allowance, Full, Slip};
 use crate::error::{Code, Error, Result};
 use crate::protocol::Kind;
+
+use books::Books;
+pub(super) use books::{Amount, Fate, Seat};
 
 /// The books, and the room they give away.
 #[derive(Debug)]
 pub(super) struct Ledger {
     books: Mutex<Books>,
     allowances: [Allowance; Kind::ALL.len()],
+    full: [Full; Kind::ALL.len()],
     /// The last id given out.
     last_id: AtomicU64,
     moved: Notify,
@@ -36,46 +41,6 @@ pub(super) struct Ledger {
     stalled: AtomicBool,
     max_bytes: u64,
     max_records: u64,
-}
-
-#[derive(Debug, Default)]
-struct Books {
-    accounts: [Account; Kind::ALL.len()],
-    /// Of records in memory.
-    bytes: u64,
-    /// Of lanes, by kind.
-    lanes: [u64; Kind::ALL.len()],
-    /// Room that is kept free for a record which found too little of it.
-    claim: Option<(Kind, u64)>,
-    /// What was left of each allowance when it was last looked at.
-    given: [Slip; Kind::ALL.len()],
-    closed: bool,
-}
-
-/// Where a pending record is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Seat {
-    /// In memory, waiting.
-    Queued,
-    /// Handed to HTTP/2.
-    Sent,
-    /// In the spool, and nowhere else.
-    Spooled,
-}
-
-/// How much is moved.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Amount {
-    pub(super) records: u64,
-    /// The sum of their lengths.
-    pub(super) bytes: u64,
-}
-
-/// What became of records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
-    Acknowledged,
-    Dropped(DropReason),
 }
 
 /// What a queued record costs beside its own bytes.
@@ -103,6 +68,7 @@ impl Ledger {
         Self {
             books: Mutex::default(),
             allowances: Default::default(),
+            full: Default::default(),
             last_id: AtomicU64::new(0),
             moved: Notify::new(),
             lines: Default::default(),
@@ -128,15 +94,20 @@ impl Ledger {
         if self.allowances[kind.index()].take(cost) {
             return Ok(true);
         }
+        if self.full[kind.index()].refuses(cost) {
+            return Ok(false);
+        }
         let mut books = self.books();
         let admitted = self.admit_by(&mut books, kind, cost)?;
-        if admitted {
-            self.give_ahead(&mut books, kind);
+        match admitted {
+            true => self.give_ahead(&mut books, kind),
+            false => self.full[kind.index()].remember(cost),
         }
         Ok(admitted)
     }
 
-    /// So many new ids; gives the first of them.
+    /// The first of as many new ids, higher than all before: also for records that come out of the
+    /// spool's hands behind others that got theirs there.
     pub(super) fn ids(&self, count: u64) -> u64 {
         self.last_id.fetch_add(count, Ordering::Relaxed) + 1
     }
@@ -161,7 +132,7 @@ impl Ledger {
         let (account, given) = (&books.accounts[kind.index()], books.given[kind.index()]);
         books.claim.is_none()
             && books.taken() + books.given_bytes() + cost <= self.max_bytes / (SHARE + 1) * SHARE
-            && account.in_memory().saturating_add(given.records()) < self.max_records
+            && account.queued.saturating_add(given.records()) < self.max_records
     }
 
     /// Gives a kind something ahead, if there is room enough for everybody.
@@ -171,7 +142,7 @@ impl Ledger {
         books.enter(at, self.allowances[at].revoke());
         books.given[at] = Slip::default();
         if self.is_easy(books, kind, most) {
-            let records = self.max_records - books.accounts[at].in_memory();
+            let records = self.max_records - books.accounts[at].queued;
             books.given[at] = Slip::up_to(records, most);
             self.allowances[at].add(books.given[at]);
         }
@@ -191,7 +162,7 @@ impl Ledger {
         let account = &books.accounts[kind.index()];
         let total = books.taken() + books.given_bytes();
         let own = account.pending_bytes + books.lanes[kind.index()];
-        if account.in_memory() >= self.max_records {
+        if account.queued >= self.max_records {
             return false;
         }
         if let Some((_, claim)) = books.claim.filter(|(other, _)| *other != kind) {
@@ -268,11 +239,11 @@ impl Ledger {
         let lanes = &mut books.lanes[kind.index()];
         *lanes = lanes.saturating_sub(LANE);
         drop(books);
-        self.moved.notify_waiters();
+        self.notify();
     }
 
     pub(super) fn refuse(&self, kind: Kind) {
-        self.books().accounts[kind.index()].refused += 1;
+        self.full[kind.index()].count();
     }
 
     /// How many records of a kind the backend has confirmed.
@@ -295,6 +266,9 @@ impl Ledger {
             account.take(from, records);
             account.put(to, records);
         });
+        if from == Seat::Queued {
+            self.notify();
+        }
     }
 
     /// Queued records are in the spool now as well.
@@ -320,7 +294,7 @@ impl Ledger {
         account.pending_bytes = account.pending_bytes.saturating_sub(cost);
         books.bytes = books.bytes.saturating_sub(cost);
         drop(books);
-        self.moved.notify_waiters();
+        self.notify();
     }
 
     /// Records come back from the spool; gives the first of as many new ids.
@@ -356,7 +330,7 @@ impl Ledger {
         }
         books.bytes = books.bytes.saturating_sub(cost);
         drop(books);
-        self.moved.notify_waiters();
+        self.notify();
     }
 
     /// Records go back to the queue although the backend may have them.
@@ -382,7 +356,7 @@ impl Ledger {
         }
         books.bytes = 0;
         drop(books);
-        self.moved.notify_waiters();
+        self.notify();
         lost
     }
 
@@ -411,6 +385,7 @@ impl Ledger {
         let mut by_kind = std::collections::BTreeMap::new();
         for (kind, mut account) in Kind::ALL.iter().zip(accounts) {
             account.pending = account.left();
+            account.refused = self.full[kind.index()].counted();
             // The spool learns a moment later than the books that a record is done.
             account.durable = account.durable.min(account.pending);
             total.add(&account);
@@ -436,6 +411,12 @@ impl Ledger {
         if !books.closed {
             change(&mut books.accounts[kind.index()]);
         }
+    }
+
+    /// Something has moved: there may be room.
+    fn notify(&self) {
+        self.full.iter().for_each(Full::forget);
+        self.moved.notify_waiters();
     }
 
     /// The books, up to date.
@@ -499,84 +480,8 @@ impl Drop for Claim<'_> {
     fn drop(&mut self) {
         if self.made {
             self.ledger.books().claim = None;
-            self.ledger.moved.notify_waiters();
+            self.ledger.notify();
         }
-    }
-}
-
-// === impl Books ===
-
-impl Books {
-    /// What records and lanes take in memory.
-    fn taken(&self) -> u64 {
-        self.bytes + self.lanes.iter().sum::<u64>()
-    }
-
-    /// What was given ahead and not used yet.
-    fn given_bytes(&self) -> u64 {
-        self.given.iter().map(|slip| slip.bytes()).sum()
-    }
-
-    /// Enters what was accepted by an allowance since it was last looked at.
-    fn enter(&mut self, at: usize, left: Slip) {
-        let accepted = left.gone_since(self.given[at]);
-        if accepted.records > 0 {
-            self.accept(Kind::ALL[at], accepted);
-            self.given[at] = left;
-        }
-    }
-
-    /// `bytes` is what they cost.
-    fn accept(&mut self, kind: Kind, Amount { records, bytes }: Amount) {
-        let account = &mut self.accounts[kind.index()];
-        account.accepted += records;
-        account.queued += records;
-        account.pending_bytes += bytes;
-        self.bytes += bytes;
-    }
-}
-
-// === impl Amount ===
-
-impl Amount {
-    pub(super) fn of<'a>(parcels: impl IntoIterator<Item = &'a Parcel>) -> Self {
-        parcels.into_iter().map(Parcel::amount).fold(Self::default(), |sum, amount| Self {
-            records: sum.records + amount.records,
-            bytes: sum.bytes + amount.bytes,
-        })
-    }
-
-    fn cost(self) -> u64 {
-        self.bytes + self.records * OVERHEAD
-    }
-}
-
-// === impl Account ===
-
-impl Account {
-    fn in_memory(&self) -> u64 {
-        self.queued + self.sent
-    }
-
-    fn left(&self) -> u64 {
-        self.queued + self.sent + self.spooled
-    }
-
-    fn seat(&mut self, seat: Seat) -> &mut u64 {
-        match seat {
-            Seat::Queued => &mut self.queued,
-            Seat::Sent => &mut self.sent,
-            Seat::Spooled => &mut self.spooled,
-        }
-    }
-
-    fn take(&mut self, seat: Seat, records: u64) {
-        let count = self.seat(seat);
-        *count = count.saturating_sub(records);
-    }
-
-    fn put(&mut self, seat: Seat, records: u64) {
-        *self.seat(seat) += records;
     }
 }
 

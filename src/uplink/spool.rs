@@ -8,6 +8,7 @@
 mod bits;
 mod codec;
 mod lanes;
+mod lock;
 mod segment;
 mod shelf;
 mod slot;

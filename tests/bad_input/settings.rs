@@ -166,9 +166,9 @@ pub(crate) fn values() -> Vec<Row> {
             .says("SKT-402")
             .secret("s3cret"),
         mutual("not built yet, by the environment", &set)
-            .env("SW_ADMIN_LISTEN", "127.0.0.1:0")
+            .env("SW_AGENT_SSL_KEYLOG_PATH", "keys")
             .refused("SKT-113")
-            .says("key admin.listen"),
+            .says("key agent.ssl_keylog_path"),
         mutual("a key by a URI", &set)
             .set("agent.ssl_key_path=pkcs11:object=x;pin-value=s3cret")
             .refused("SKT-225")

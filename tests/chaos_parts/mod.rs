@@ -1,29 +1,39 @@
-//! What chaos is made of: a collector in a process of its own that writes down what it sees, a link
-//! that can be cut, and agents that remember what they got an answer for.
+//! What chaos is made of: a collector in a process of its own that writes down what it sees, and a link
+//! that can be cut.
 
 #![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod certificates;
+mod disk;
+mod fleet;
+mod relay;
+
+use skytls::config::{IdentitySource, Source};
+use skytls::protocol::frame::Message;
+use skytls::server::{CallInfo, Collector, CollectorSettings, CollectorTls};
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
-use skytls::config::{IdentitySource, Source};
-use skytls::protocol::frame::Message;
-use skytls::server::{CallInfo, Collector, CollectorSettings, CollectorTls};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
-use crate::grpc_client::Client;
-use crate::spool_fixture::{World, report};
+use crate::grpc_client::SEGMENTS;
+use crate::spool_fixture::World;
 use crate::support::process::{Process, clean};
+
+pub use certificates::Certificates;
+pub use disk::Disk;
+pub use fleet::{Fleet, Reported, Tally};
+pub use relay::{Relay, log};
+
+/// Metrics whose messages are as opaque to the relay as segments are.
+pub const METRICS: &str = "/skywalking.v3.ServiceMeshMetricService/collect";
 
 const FOLDER: &str = "SKYTLS_CHAOS_FOLDER";
 const LISTEN: &str = "SKYTLS_CHAOS_LISTEN";
@@ -31,13 +41,13 @@ const LISTEN: &str = "SKYTLS_CHAOS_LISTEN";
 /// A collector in a process of its own.
 pub struct Backend {
     process: Option<Process>,
-    seen: PathBuf,
+    folder: PathBuf,
 }
 
 impl Backend {
     pub fn start(world: &World) -> Self {
-        let seen = world.folder.path().join("seen");
-        let mut backend = Self { process: None, seen };
+        let folder = world.folder.path().to_owned();
+        let mut backend = Self { process: None, folder };
         backend.again(world);
         backend
     }
@@ -62,13 +72,26 @@ impl Backend {
     }
 
     /// How often each number was seen.
-    pub fn arrived(&self) -> HashMap<u64, u32> {
+    pub fn arrived(&self, path: &str) -> HashMap<u64, u32> {
         let mut times = HashMap::new();
-        for number in std::fs::read(&self.seen).unwrap().chunks_exact(8) {
+        for number in std::fs::read(self.folder.join(seen(path))).unwrap().chunks_exact(8) {
             *times.entry(u64::from_be_bytes(number.try_into().unwrap())).or_default() += 1;
         }
         times
     }
+
+    /// The subjects of the client certificates with which records came.
+    pub fn names(&self) -> HashSet<String> {
+        let names = std::fs::read_to_string(self.folder.join(NAMES)).unwrap();
+        names.lines().map(str::to_owned).collect()
+    }
+}
+
+const NAMES: &str = "names";
+
+/// Where the numbers are that came by this method.
+fn seen(path: &str) -> &'static str {
+    if path == METRICS { "metrics" } else { "segments" }
 }
 
 /// Runs a collector until it is killed, if this is its process: each number is written to a file
@@ -77,8 +100,7 @@ pub fn collector_child() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
     let listen = std::env::var(LISTEN).unwrap().parse().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let file = OpenOptions::new().append(true).create(true).open(folder.join("seen")).unwrap();
-    let settings = collector_settings(&folder, listen, file);
+    let settings = collector_settings(&folder, listen);
     let _collector = runtime.block_on(async {
         loop {
             // The port of the one that was killed may take a moment to be free.
@@ -94,9 +116,13 @@ pub fn collector_child() {
     }
 }
 
-fn collector_settings(folder: &Path, listen: SocketAddr, file: File) -> CollectorSettings {
+fn collector_settings(folder: &Path, listen: SocketAddr) -> CollectorSettings {
     let source = |name: &str| Source::File(folder.join("ca").join(name));
-    let file = Mutex::new(file);
+    let file = |name: &str| {
+        Mutex::new(OpenOptions::new().append(true).create(true).open(folder.join(name)).unwrap())
+    };
+    let (segments, metrics, names) = (file(seen(SEGMENTS)), file(seen(METRICS)), file(NAMES));
+    let last = Mutex::new(String::new());
     CollectorSettings {
         listen,
         tls: Some(CollectorTls {
@@ -107,11 +133,23 @@ fn collector_settings(folder: &Path, listen: SocketAddr, file: File) -> Collecto
             },
             client_ca: Some(source("ca.crt")),
         }),
-        observer: Some(Arc::new(move |_: &CallInfo, message: &Message| {
-            file.lock().unwrap().write_all(&message.data[..8]).unwrap();
+        observer: Some(Arc::new(move |call: &CallInfo, message: &Message| {
+            let file = if call.path == METRICS { &metrics } else { &segments };
+            write(file, &message.data[..8]);
+            let name = call.client_certificate.as_deref().unwrap_or("nobody");
+            let mut last = last.lock().unwrap();
+            if *last != name {
+                name.clone_into(&mut last);
+                write(&names, format!("{name}\n").as_bytes());
+            }
         })),
         ..CollectorSettings::default()
     }
+}
+
+/// In one piece, whoever is killed meanwhile.
+fn write(file: &Mutex<File>, bytes: &[u8]) {
+    file.lock().unwrap().write_all(bytes).unwrap();
 }
 
 /// TCP between relay and collector.
@@ -160,85 +198,5 @@ impl Link {
     pub fn close(&self, closed: bool) {
         self.closed.store(closed, Ordering::Relaxed);
         self.cut();
-    }
-}
-
-/// Agents that report for as long as they are let.
-pub struct Fleet {
-    agents: Vec<JoinHandle<Vec<u64>>>,
-    stopped: Arc<AtomicBool>,
-    next: Arc<AtomicU64>,
-}
-
-/// What agents have done.
-pub struct Reported {
-    /// Numbers the relay has answered for.
-    pub answered: Vec<u64>,
-    /// All numbers below were sent, or meant to be.
-    pub sent: u64,
-}
-
-/// Records of one stream.
-const BATCH: u64 = 50;
-
-impl Fleet {
-    pub fn start(world: &World, relay: SocketAddr, agents: usize, path: &'static str) -> Self {
-        let stopped = Arc::new(AtomicBool::new(false));
-        let next = Arc::new(AtomicU64::new(0));
-        let agent = |_| world.runtime.spawn(agent(relay, path, next.clone(), stopped.clone()));
-        let agents = (0..agents).map(agent).collect();
-        Self { agents, stopped, next }
-    }
-
-    pub fn stop(self, world: &World) -> Reported {
-        self.stopped.store(true, Ordering::Relaxed);
-        let mut answered = Vec::new();
-        for agent in self.agents {
-            answered.extend(world.runtime.block_on(agent).unwrap());
-        }
-        Reported { answered, sent: self.next.load(Ordering::Relaxed) }
-    }
-}
-
-async fn agent(
-    relay: SocketAddr,
-    path: &'static str,
-    next: Arc<AtomicU64>,
-    stopped: Arc<AtomicBool>,
-) -> Vec<u64> {
-    let mut answered = Vec::new();
-    while !stopped.load(Ordering::Relaxed) {
-        let Ok(stream) = TcpStream::connect(relay).await else {
-            // It was killed and is about to be there again.
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            continue;
-        };
-        let Some(mut client) = Client::try_over(stream).await else { continue };
-        while !stopped.load(Ordering::Relaxed) {
-            let first = next.fetch_add(BATCH, Ordering::Relaxed);
-            if !report(&mut client, path, first..first + BATCH).await {
-                break;
-            }
-            answered.extend(first..first + BATCH);
-        }
-    }
-    answered
-}
-
-/// What agents and collector say, held against each other.
-pub struct Tally {
-    pub missing: usize,
-    pub invented: usize,
-    pub repeated: usize,
-}
-
-impl Tally {
-    pub fn of(reported: &Reported, arrived: &HashMap<u64, u32>) -> Self {
-        let answered: HashSet<u64> = reported.answered.iter().copied().collect();
-        Self {
-            missing: answered.iter().filter(|number| !arrived.contains_key(number)).count(),
-            invented: arrived.keys().filter(|number| **number >= reported.sent).count(),
-            repeated: arrived.values().filter(|times| **times > 1).count(),
-        }
     }
 }

@@ -7,6 +7,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
@@ -31,6 +32,24 @@ pub(crate) fn folder() -> PathBuf {
 
 pub(crate) fn config() -> String {
     folder().join("fips.cnf").display().to_string()
+}
+
+/// A folder with a provider that needs no configuration, as some distributions have it.
+pub(crate) fn without_configuration() -> tempfile::TempDir {
+    let text = fs::read_to_string(folder().join("fipsmodule.cnf")).expect("it is there");
+    let mac =
+        text.lines().find_map(|line| line.strip_prefix("module-mac = ")).expect("it is in it");
+    let made = tempfile::tempdir().expect("there is room");
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(made.path().join("fips.so"))
+        .arg(format!("-DMODULE=\"{}\"", folder().join("fips.so").display()))
+        .arg(format!("-DMAC=\"{}\"", mac.trim()))
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fips_provider/own.c"))
+        .arg("-ldl")
+        .status();
+    assert!(compiled.expect("a C compiler").success());
+    made
 }
 
 // === impl Copy ===

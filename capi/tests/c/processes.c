@@ -223,6 +223,44 @@ static void with_spool(void)
     CHECK(system(command) == 0);
 }
 
+/* A process dies while a child of it lives on, with all the descriptors it had: what it has stored is
+   nobody's, and the next one delivers it. */
+static void with_survivor(void)
+{
+    char folder[] = "/tmp/skytls-spool-XXXXXX";
+    int told[2];
+    pid_t survivor = 0;
+    int status = 0;
+    CHECK(mkdtemp(folder) != NULL);
+    CHECK(pipe(told) == 0);
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        skytls_agent *own = spooling(folder, "localhost:1");
+        OK(report_text(own, "stored by the dead", err));
+        OK(skytls_agent_flush(own, SKYTLS_DURABLE, 30000, err));
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            alarm(60);
+            for (;;)
+                pause();
+        }
+        CHECK(write(told[1], &child, sizeof child) == sizeof child);
+        raise(SIGKILL);
+    }
+    CHECK(read(told[0], &survivor, sizeof survivor) == sizeof survivor);
+    CHECK(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
+    CHECK(kill(survivor, 0) == 0);
+    skytls_agent *later = spooling(folder, NULL);
+    OK(skytls_agent_flush(later, SKYTLS_DELIVERED, 30000, err));
+    skytls_agent_free(later);
+    CHECK(kill(survivor, SIGKILL) == 0);
+    char command[128];
+    snprintf(command, sizeof command, "rm -r '%s'", folder);
+    CHECK(system(command) == 0);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -233,6 +271,7 @@ int main(int argc, char **argv)
         {"vfork", vfork_and_exec},   {"callback", NULL},
         {"orders", odd_orders},      {"workers", started_in_children},
         {"files", without_files},    {"spool", with_spool},
+        {"survivor", with_survivor},
     };
     CHECK(argc == 2);
     watchdog(120);

@@ -44,6 +44,19 @@ impl Assembly {
         })
     }
 
+    /// What is said there is nobody's secret, but everybody's knowledge of it helps an attacker.
+    pub(super) fn admin(&mut self) -> Result<Vec<ListenAddress>> {
+        let listen = self.addresses(Key::AdminListen, backend::listen)?;
+        match listen.iter().find(|address| self.relay && !address.is_loopback()) {
+            Some(address) => Err(self
+                .value(Key::AdminListen)
+                .error(Code::AdminRemote)
+                .found(address)
+                .expected("a loopback address or a Unix socket")),
+            None => Ok(listen),
+        }
+    }
+
     /// Whether this is a relay whose listener has a certificate.
     pub(super) fn has_listener_tls(&self) -> bool {
         self.relay && self.value(Key::RelayCertChainPath).set
@@ -74,6 +87,7 @@ impl Assembly {
             message,
             headers: narrow(Key::MaxHeaderSize)?,
             partial: size(Key::MaxPartialBytes)?.max(message),
+            unread: size(Key::MaxUnreadBytes)?,
             greeting: self.seconds(Key::GreetingTimeout)?,
             idle: self.seconds_or_off(Key::IdleTimeout)?,
         })

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::uplink::DropReason;
 
 fn balances(ledger: &Ledger) {
     let total = ledger.snapshot().total;
@@ -231,4 +232,26 @@ fn as_many_records_are_taken_ahead_as_without() {
         assert!(!ledger.try_admit_ahead(Kind::Trace, 10).unwrap());
         balances(&ledger);
     }
+}
+
+#[test]
+fn a_full_queue_refuses_until_something_moves() {
+    let ledger = Ledger::new(1 << 30, 2);
+    assert!(ledger.try_admit_ahead(Kind::Trace, 10).unwrap());
+    assert!(ledger.try_admit_ahead(Kind::Trace, 10).unwrap());
+    for _ in 0..3 {
+        assert!(!ledger.try_admit_ahead(Kind::Trace, 10).unwrap());
+        ledger.refuse(Kind::Trace);
+    }
+    assert!(ledger.try_admit_ahead(Kind::Log, 10).unwrap(), "another kind has room");
+    // Only what waits is counted: what is sent is not answered for a while.
+    ledger.shift(Kind::Trace, 1, Seat::Queued, Seat::Sent);
+    assert!(ledger.try_admit_ahead(Kind::Trace, 10).unwrap());
+    assert!(!ledger.try_admit_ahead(Kind::Trace, 10).unwrap());
+    ledger.settle(Kind::Trace, of(1, 10), Seat::Sent, Fate::Acknowledged);
+    assert!(!ledger.try_admit_ahead(Kind::Trace, 10).unwrap());
+    let snapshot = ledger.snapshot();
+    assert_eq!((snapshot.total.refused, snapshot.total.queued), (3, 3));
+    ledger.abandon();
+    assert_eq!(ledger.try_admit_ahead(Kind::Trace, 10).unwrap_err().code(), Code::Stopped);
 }

@@ -31,7 +31,10 @@ pub(super) const FRAME_HEAD: u64 = 8;
 const LONGEST: u32 = 1 << 27;
 /// Every frame has at least its moment.
 const SHORTEST: u32 = 8;
-const MARK: usize = 12;
+/// One mark. A record is marked once: its marks never take more than this for each record.
+pub(super) const MARK: usize = 12;
+/// The disk is asked for room for marks in pieces of this size.
+const PIECE: u64 = 4096;
 /// Whoever can read the spool can read tokens.
 const MODE: u32 = 0o600;
 
@@ -190,8 +193,32 @@ pub(super) fn open_marks(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Adds marks for these records, given in rising order.
-pub(super) fn mark(file: &mut File, records: &[u32]) -> io::Result<()> {
+/// Has the disk keep room for marks of so many bytes, beyond those there are; says for how many it does.
+/// What must not be sent twice has to be marked on a disk that is full too.
+pub(super) fn reserve_marks(file: &File, bytes: u64) -> io::Result<u64> {
+    let wanted = bytes.next_multiple_of(PIECE);
+    allocate(file, wanted)?;
+    Ok(wanted)
+}
+
+#[cfg(target_os = "linux")]
+fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::Errno;
+    match fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes) {
+        // Not every file system can.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+        other => other.map_err(Into::into),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allocate(_: &File, _: u64) -> io::Result<()> {
+    Ok(())
+}
+
+/// Adds marks for these records, given in rising order; says how many bytes they take.
+pub(super) fn mark(file: &mut File, records: &[u32]) -> io::Result<u64> {
     let mut out = Vec::new();
     for run in records.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {
         let Some(first) = run.first() else { continue };
@@ -202,7 +229,8 @@ pub(super) fn mark(file: &mut File, records: &[u32]) -> io::Result<()> {
         mark[8..].copy_from_slice(&crc.to_le_bytes());
         out.extend_from_slice(&mark);
     }
-    file.write_all(&out)
+    file.write_all(&out)?;
+    Ok(out.len() as u64)
 }
 
 /// The marks of a file: first record and count of each; what is not sound is passed over.

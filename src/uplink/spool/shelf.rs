@@ -160,6 +160,7 @@ impl Shelf {
                 }
             }
         }
+        found.marked = fs::metadata(segment::marks_path(&path)).map_or(0, |marks| marks.len());
         for (first, count) in segment::marks(&path) {
             for index in first..first.saturating_add(count).min(found.records) {
                 found.finish(index);
@@ -183,9 +184,14 @@ impl Shelf {
         self.next
     }
 
-    /// Bytes of all files.
+    /// Bytes of all files, with the marks that their records will get.
     pub(super) fn bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.len).sum()
+        self.segments.iter().map(Segment::room).sum()
+    }
+
+    /// Bytes of all files as they are.
+    pub(super) fn bytes_on_disk(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.len + segment.marked).sum()
     }
 
     pub(super) fn files(&self) -> usize {
@@ -230,8 +236,10 @@ impl Shelf {
                 Line::End(stream) => codec::put_end(&mut frame, *stream),
             }
         }
+        let records = lines.iter().filter(|line| matches!(line, Line::Record { .. })).count();
+        let records = u32::try_from(records).unwrap_or(u32::MAX);
         let at = writer.len();
-        let written = writer.append(&frame);
+        let written = self.reserve(records).and_then(|()| writer.append(&frame));
         let len = writer.len();
         self.writer = Some(writer);
         if let Err(error) = written {
@@ -244,8 +252,6 @@ impl Shelf {
             return Err(io::Error::other("a writer without a file"));
         };
         let place = Place { segment: segment.number, index: segment.records };
-        let records = lines.iter().filter(|line| matches!(line, Line::Record { .. })).count();
-        let records = u32::try_from(records).unwrap_or(u32::MAX);
         segment.len = len;
         segment.records += records;
         segment.live += records;
@@ -260,6 +266,12 @@ impl Shelf {
             });
         }
         Ok(place)
+    }
+
+    /// Room for the marks of so many more records in the newest file.
+    fn reserve(&mut self, records: u32) -> io::Result<()> {
+        let Some(segment) = self.segments.back_mut() else { return Ok(()) };
+        segment.reserve(&self.folder.join(Self::name(self.kind, segment.number)), records)
     }
 
     /// Waits until the disk has everything.
@@ -373,6 +385,7 @@ impl Shelf {
         }
         places.sort_unstable();
         let mut settled = 0;
+        let (reading, in_use) = (self.reading(), self.in_use());
         for run in places.chunk_by(|a, b| a.segment == b.segment) {
             let Some(at) = run.first().and_then(|first| self.find(first.segment)) else { continue };
             let segment = &mut self.segments[at];
@@ -383,7 +396,9 @@ impl Shelf {
                 .collect();
             settled += fresh.len() as u64;
             // A file that is about to go needs no marks.
-            if !fresh.is_empty() && segment.live > 0 {
+            let number = segment.number;
+            let stays = segment.live > 0 || number >= reading || in_use == Some(number);
+            if !fresh.is_empty() && stays {
                 let path = self.folder.join(Self::name(self.kind, segment.number));
                 if let Err(error) = segment.mark(&path, &fresh) {
                     log::debug!("{}: marks are lost: {error}", path.display());
@@ -427,27 +442,36 @@ impl Shelf {
 
     /// Removes the files that have been done with.
     fn sweep(&mut self) {
-        let reading = self.cursor.as_ref().map_or(u64::MAX, |cursor| cursor.segment);
-        let newest =
-            self.writer.as_ref().and(self.segments.back()).map(|one| (one.number, one.len));
+        let reading = self.reading();
+        let newest = self.writer.as_ref().and(self.segments.back()).map(|one| one.number);
+        let in_use = self.in_use();
         let mut gone = Vec::new();
         self.segments.retain(|one| {
-            let in_use =
-                newest.is_some_and(|(number, len)| number == one.number && len < WORTH_REMOVING);
-            let keep = one.live > 0 || one.number >= reading || in_use;
+            let keep = one.live > 0 || one.number >= reading || in_use == Some(one.number);
             if !keep {
                 gone.push(one.number);
             }
             keep
         });
         for number in gone {
-            if newest.is_some_and(|(newest, _)| newest == number) {
+            if newest == Some(number) {
                 // Its content is of no use: it need not reach the disk.
                 self.writer = None;
                 self.numbers.clear();
             }
             remove(&self.path(number));
         }
+    }
+
+    /// The file that is read next; those behind it stay until they have been.
+    fn reading(&self) -> u64 {
+        self.cursor.as_ref().map_or(u64::MAX, |cursor| cursor.segment)
+    }
+
+    /// The file that stays although all its records are done, for more will be added to it.
+    fn in_use(&self) -> Option<u64> {
+        let newest = self.writer.as_ref().and(self.segments.back())?;
+        (newest.len < WORTH_REMOVING).then_some(newest.number)
     }
 
     /// Removes what has been done with at the end, the file in use included.

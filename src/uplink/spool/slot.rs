@@ -1,16 +1,14 @@
 //! Who may write where: each process has a slot of the spool folder, a folder with a lock.
 //!
-//! The lock is the kernel's (`flock`), and goes with the process however that ends. A slot without
-//! a living owner is an orphan: its files are moved into the slot of whoever finds it.
+//! The lock is the kernel's, and goes with the process however that ends. A slot without a living
+//! owner is an orphan: its files are moved into the slot of whoever finds it.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
-
+use super::lock::Lock;
 use super::segment;
 use super::shelf::Shelf;
 use crate::error::{Chain, Code, Error, Result};
@@ -21,7 +19,7 @@ use crate::protocol::Kind;
 pub(super) struct Slot {
     root: PathBuf,
     folder: PathBuf,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// More processes than this do not share a folder.
@@ -86,7 +84,7 @@ impl Slot {
 pub(super) struct Orphan {
     folder: PathBuf,
     files: Vec<(Kind, u64)>,
-    _lock: File,
+    _lock: Lock,
 }
 
 // === impl Orphan ===
@@ -140,15 +138,8 @@ fn make(folder: &Path) -> io::Result<()> {
 }
 
 /// Locks a slot; `None` if somebody has it.
-fn lock(folder: &Path) -> io::Result<Option<File>> {
-    let path = folder.join(LOCK);
-    let file =
-        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+fn lock(folder: &Path) -> io::Result<Option<Lock>> {
+    Lock::take(&folder.join(LOCK))
 }
 
 fn files(folder: &Path) -> io::Result<Vec<(Kind, u64)>> {

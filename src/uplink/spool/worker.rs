@@ -5,6 +5,8 @@
 
 mod books;
 mod reading;
+#[cfg(test)]
+mod tests;
 mod writing;
 
 use std::collections::{HashMap, VecDeque};
@@ -243,7 +245,8 @@ impl Worker {
 
     fn measure(&self) {
         let files: usize = self.shelves.iter().map(Shelf::files).sum();
-        self.gauge.bytes.store(self.bytes(), Ordering::Relaxed);
+        let bytes = self.shelves.iter().map(Shelf::bytes_on_disk).sum();
+        self.gauge.bytes.store(bytes, Ordering::Relaxed);
         self.gauge.files.store(files as u64, Ordering::Relaxed);
     }
 

@@ -14,7 +14,7 @@ use crate::protocol::Kind;
 use crate::uplink::envelope::Passport;
 use crate::uplink::spool::bits::Bits;
 use crate::uplink::spool::codec::{self, Item};
-use crate::uplink::spool::segment::{self, Frame, HEAD};
+use crate::uplink::spool::segment::{self, Frame, HEAD, MARK};
 
 #[derive(Debug)]
 pub(super) struct Segment {
@@ -29,6 +29,10 @@ pub(super) struct Segment {
     /// Which process wrote it: 0 this one, else counted in the order they were found.
     pub(super) origin: u32,
     pub(super) marks: Option<File>,
+    /// Bytes of its marks.
+    pub(super) marked: u64,
+    /// For so many bytes of marks the disk has room kept.
+    pub(super) reserved: u64,
 }
 
 #[derive(Debug)]
@@ -59,6 +63,8 @@ impl Segment {
             newest: 0,
             origin,
             marks: None,
+            marked: 0,
+            reserved: 0,
         }
     }
 
@@ -94,12 +100,31 @@ impl Segment {
         (index..self.records).map(|index| u32::from(!self.done.has(index))).sum()
     }
 
+    /// Bytes of it and of all the marks it can ever get.
+    pub(super) fn room(&self) -> u64 {
+        self.len + (MARK as u64 * u64::from(self.records)).max(self.marked)
+    }
+
+    /// Sees to it that so many more records can be marked, also when the disk is full by then.
+    pub(super) fn reserve(&mut self, path: &Path, records: u32) -> io::Result<()> {
+        let bytes = MARK as u64 * u64::from(self.records.saturating_add(records));
+        if bytes > self.reserved {
+            self.reserved = segment::reserve_marks(self.marks(path)?, bytes)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn mark(&mut self, path: &Path, records: &[u32]) -> io::Result<()> {
-        let marks = match &mut self.marks {
+        let written = segment::mark(self.marks(path)?, records)?;
+        self.marked += written;
+        Ok(())
+    }
+
+    fn marks(&mut self, path: &Path) -> io::Result<&mut File> {
+        Ok(match &mut self.marks {
             Some(marks) => marks,
             none => none.insert(segment::open_marks(path)?),
-        };
-        segment::mark(marks, records)
+        })
     }
 }
 

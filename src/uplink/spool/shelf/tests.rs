@@ -103,6 +103,25 @@ fn what_is_done_does_not_come_back_and_its_files_go() {
 }
 
 #[test]
+fn what_is_done_does_not_come_back_while_its_file_is_in_use() {
+    for behind in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut shelf = Shelf::new(Kind::Meter, folder.path());
+        let place = write(&mut shelf, 0..10, behind);
+        if behind {
+            (0..10).for_each(|_| assert!(matches!(shelf.read(0), Read::Record { .. })));
+        }
+        let mut all: Vec<Place> = (0..10).map(|index| Place { index, ..place }).collect();
+        assert_eq!(shelf.settle(&mut all), 10);
+        // More would be added to it; but the process is killed.
+        assert_eq!(shelf.files(), 1);
+        drop(shelf);
+        let mut again = Shelf::new(Kind::Meter, folder.path());
+        assert_eq!(again.take_over(place.segment, 1).unwrap(), 0, "behind: {behind}");
+    }
+}
+
+#[test]
 fn a_file_cut_at_any_byte_of_its_last_frame_keeps_the_frames_before() {
     let folder = tempfile::tempdir().unwrap();
     let mut shelf = Shelf::new(Kind::Trace, folder.path());
@@ -320,4 +339,25 @@ fn nobody_else_can_read_the_files() {
         .unwrap()
         .map(|entry| entry.unwrap().metadata().unwrap().permissions().mode() & 0o777);
     assert_eq!(modes.collect::<Vec<u32>>(), [0o600, 0o600]);
+}
+
+#[test]
+fn marks_never_take_more_than_was_set_aside_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shelf = Shelf::new(Kind::Trace, folder.path());
+    let Place { segment, .. } = write(&mut shelf, 0..100, false);
+    let size = |path: PathBuf| fs::metadata(path).unwrap().len();
+    let file = only_file(&folder);
+    let bytes = shelf.bytes();
+    assert!(bytes > size(file.clone()));
+    // The worst case: one mark for each record, as no two of them are neighbours.
+    for index in (0..99).step_by(2).chain((1..99).step_by(2)) {
+        shelf.settle(&mut [Place { segment, index }]);
+        let on_disk = size(file.clone()) + size(segment::marks_path(&file));
+        assert_eq!(shelf.bytes_on_disk(), on_disk);
+        assert!(on_disk <= bytes, "{on_disk} of {bytes}");
+    }
+    assert_eq!(shelf.bytes(), bytes);
+    let (shelf, left) = reopen(folder.path());
+    assert_eq!((left, shelf.bytes()), (1, bytes));
 }

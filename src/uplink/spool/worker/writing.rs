@@ -151,6 +151,9 @@ impl Worker {
         let mut place = first;
         let mut released = Amount::default();
         let mut stored = 0;
+        // Given anew: while these waited here, older records may have come back from the disk, with
+        // higher ids. Lanes rely on their order.
+        let mut id = if behind { 0 } else { ledger.ids(items.len() as u64) };
         for item in items {
             match item {
                 Pending::Record(mut entry) => {
@@ -172,6 +175,8 @@ impl Worker {
                         }
                         None => {
                             entry.record.place = here;
+                            entry.record.id = id;
+                            id += 1;
                             let stream = (entry.stream, 0);
                             self.lanes.push(
                                 uplink,
