@@ -7,8 +7,9 @@ use crate::config::Loader;
 use crate::protocol::find;
 use crate::protocol::frame::Message;
 use crate::transport::{Transport, targets};
-use crate::uplink::lane::{Lane, Record, Wanted};
+use crate::uplink::lane::Lane;
 use crate::uplink::ledger::{Fate, Seat};
+use crate::uplink::parcel::Parcel;
 use crate::uplink::{Passport, Uplink, UplinkSettings};
 
 const RECORDS: u64 = 12_000;
@@ -59,14 +60,15 @@ async fn records_come_into_their_lane_in_their_order_whichever_way_they_take() {
     let begun = Instant::now();
     while expected < RECORDS {
         assert!(begun.elapsed() < Duration::from_secs(60), "{expected} have come");
-        let mut records: Vec<Record> = Vec::new();
+        let mut records: Vec<Parcel> = Vec::new();
         if let Some(lane) = only_lane(&uplink) {
-            lane.take(None, |record| {
+            lane.take(20, None, |record| {
                 records.push(record);
-                if records.len() < 20 { Wanted::More } else { Wanted::Enough }
+                (records.len() < 20).then_some(1)
             });
         }
         for record in &records {
+            let Parcel::One(record) = record else { panic!("a run in the spool") };
             let number = u64::from_be_bytes(record.message.data[..8].try_into().unwrap());
             assert_eq!(number, expected, "as they were reported");
             assert!(record.id > last, "{} after {last}", record.id);
