@@ -8,6 +8,7 @@
 
 mod files;
 mod judge;
+pub mod loads;
 mod reminders;
 mod worker;
 

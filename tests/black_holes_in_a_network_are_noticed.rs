@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use network_fixture::{Machine, Network, Remote};
 use outage_fixture::*;
 use skytls::error::{Code, Error};
-use skytls::transport::{BackendState, State};
+use skytls::transport::State;
 
 /// `collector.grpc_upstream_timeout` here, in place of thirty seconds; and by how much the notice may come
 /// later, see `docs/reconnecting.md`.
@@ -53,30 +53,9 @@ impl World {
     }
 }
 
-/// Waits until the link has nothing; why, and how long it took.
-async fn rests(link: &Link, since: Instant) -> (Error, Duration) {
-    match until(&link.transport, |state| matches!(state, State::Resting { .. })).await {
-        State::Resting { reason, .. } => (reason, since.elapsed()),
-        _ => unreachable!(),
-    }
-}
-
-async fn gives_up(link: &Link, machine: Machine) -> Error {
-    let address = machine.address().to_string();
-    let mut transport = link.transport.clone();
-    within(async {
-        loop {
-            for status in transport.backends() {
-                if let BackendState::Resting { reason, .. } = status.state
-                    && status.backend == address
-                {
-                    return reason;
-                }
-            }
-            transport.backends_changed().await;
-        }
-    })
-    .await
+/// Waits until a backend is given up; why, and how long it took.
+async fn given_up(link: &Link, machine: Machine, since: Instant) -> (Error, Duration) {
+    (link.given_up(machine.address()).await, since.elapsed())
 }
 
 #[test]
@@ -94,8 +73,7 @@ fn the_other_backend_takes_over() {
             .unwrap();
         world.network.swallow(machine);
         let begun = Instant::now();
-        let reason = gives_up(&link, machine).await;
-        let noticed = begun.elapsed();
+        let (reason, noticed) = given_up(&link, machine, begun).await;
         assert_eq!(reason.code(), Code::BackendSilent, "{reason:?}");
         assert!(noticed < PATIENCE + NOTICE, "noticed after {noticed:?}");
         let begun = Instant::now();
@@ -121,7 +99,7 @@ fn the_only_backend_is_reached_within_two_seconds_after_the_way_is_open_again() 
         for longer in [0.3, 3.3, 7.7, 12.4] {
             world.received.fresh().await;
             world.network.swallow(Machine::One);
-            let (reason, noticed) = rests(&link, Instant::now()).await;
+            let (reason, noticed) = given_up(&link, Machine::One, Instant::now()).await;
             assert_eq!(reason.code(), Code::BackendSilent, "{reason:?}");
             assert!(noticed < PATIENCE + NOTICE, "noticed after {noticed:?}");
             tokio::time::sleep(Duration::from_secs_f64(longer)).await;
@@ -145,7 +123,7 @@ fn dialling_into_it_ends_in_time() {
         let begun = Instant::now();
         let mut link = world.link(&[Machine::One]);
         link.feed();
-        let (reason, taken) = rests(&link, begun).await;
+        let (reason, taken) = given_up(&link, Machine::One, begun).await;
         assert_eq!(reason.code(), Code::ConnectTimedOut, "{reason:?}");
         assert!((DIALLING..DIALLING + FAILOVER).contains(&taken), "{taken:?}");
         world.network.pass(Machine::One);

@@ -69,19 +69,26 @@ struct Outcome {
     words: String,
 }
 
-fn number(name: &str, usual: u64) -> u64 {
-    std::env::var(name).map_or(usual, |text| text.parse().unwrap())
+/// Those that once failed. 1: a metric twice, since a file in use had no marks; 2: the same, since records
+/// came into their lane in the wrong order.
+const SEEDS: [u64; 2] = [1, 2];
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+fn seeds() -> Vec<u64> {
+    number("SKYTLS_CHAOS_SEED").map_or_else(|| SEEDS.to_vec(), |seed| vec![seed])
 }
 
 fn duration() -> Duration {
-    Duration::from_secs_f64(number("SKYTLS_CHAOS_SECONDS", 12) as f64)
+    Duration::from_secs(number("SKYTLS_CHAOS_SECONDS").unwrap_or(12))
 }
 
 // === impl Chaos ===
 
 impl Chaos {
-    fn begin(spool: bool) -> Self {
-        let seed = number("SKYTLS_CHAOS_SEED", 1);
+    fn begin(seed: u64, spool: bool) -> Self {
         println!("seed {seed}");
         let world = World::new();
         let certificates = Certificates::mint(&world);
@@ -286,15 +293,17 @@ fn collector_child() {
 
 #[test]
 fn with_a_spool_no_record_is_missing_that_was_answered_for() {
-    let mut chaos = Chaos::begin(true);
-    chaos.go_on_for(duration(), Act::KillRelay);
-    let Outcome { segments, count, .. } = chaos.end();
-    assert!(count.relays > 0 && count.collectors > 0 && segments.0.answered.len() > 1000);
+    for seed in seeds() {
+        let mut chaos = Chaos::begin(seed, true);
+        chaos.go_on_for(duration(), Act::KillRelay);
+        let Outcome { segments, count, .. } = chaos.end();
+        assert!(count.relays > 0 && count.collectors > 0 && segments.0.answered.len() > 1000);
+    }
 }
 
 #[test]
 fn without_a_spool_the_books_balance() {
-    let mut chaos = Chaos::begin(false);
+    let mut chaos = Chaos::begin(seeds()[0], false);
     chaos.go_on_for(duration() / 3, Act::RestartRelay);
     let Outcome { segments, metrics, arrived, relay, words, .. } = chaos.end();
     let books = relay.books;

@@ -41,10 +41,9 @@ async fn greet(server: &mut Server, link: &Link, times: usize) {
     until(&link.transport, |state| matches!(state, State::Ready(_))).await;
 }
 
-async fn rests(link: &Link, since: Instant) -> Error {
-    let state = until(&link.transport, |state| matches!(state, State::Resting { .. })).await;
+async fn given_up(link: &Link, backend: SocketAddr, since: Instant) -> Error {
+    let reason = link.given_up(backend).await;
     assert!(since.elapsed() < NOTICED, "noticed after {:?}", since.elapsed());
-    let State::Resting { reason, .. } = state else { unreachable!() };
     reason
 }
 
@@ -67,7 +66,7 @@ async fn it_closes_in_the_middle_of_a_stream() {
         // By close_notify, an alert as well.
         server.process.send("q\n");
         let closed = Instant::now();
-        let reason = rests(&link, closed).await;
+        let reason = given_up(&link, server.address, closed).await;
         assert_eq!(reason.code(), Code::ConnectionLost, "{reason:?}");
         server.process.lines("CIPHER is", round + 1);
         assert!(closed.elapsed() < RECOVERY, "{:?}", closed.elapsed());
@@ -85,7 +84,7 @@ async fn it_sends_an_alert_in_the_middle_of_a_stream() {
     let link = link(&tls, cable.address);
     greet(&mut server, &link, 1).await;
     cable.set(Manner::Garbles);
-    let reason = rests(&link, Instant::now()).await;
+    let reason = given_up(&link, cable.address, Instant::now()).await;
     assert!(format!("{reason:?}").contains("bad record mac"), "{reason:?}");
     cable.set(Manner::Passes);
     let begun = Instant::now();
@@ -118,7 +117,7 @@ async fn it_is_killed_and_its_certificate_replaced() {
     let link = link(&tls, address);
     greet(&mut current, &link, 1).await;
     kill(current);
-    rests(&link, Instant::now()).await;
+    given_up(&link, address, Instant::now()).await;
 
     // Another good one is an outage like others.
     let mut current = server(&next).listen_at(address);

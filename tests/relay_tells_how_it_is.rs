@@ -79,6 +79,8 @@ fn figures_are_those_of_the_books_and_the_link() {
     });
     let now = status(&admin);
     assert_eq!((&now["mode"], &now["link"]["state"]), (&"mtls".into(), &"ready".into()), "{now}");
+    assert!(now["link"]["address"].as_str().unwrap().starts_with("127.0.0.1:"), "{now}");
+    assert!(now["link"]["connected_seconds"].as_u64().unwrap() < 60, "{now}");
     assert_eq!(now["books"]["total"]["accepted"], 10);
     assert_eq!(
         (&now["rotation"]["link"]["generation"], &now["stopping"]),

@@ -14,7 +14,6 @@ use outage_fixture::*;
 use skytls::config::Settings;
 use skytls::error::Code;
 use skytls::server::Collector;
-use skytls::transport::{BackendState, Transport};
 use support::openssl;
 use support::peers::Peer;
 
@@ -61,35 +60,20 @@ async fn is_left(
     settings: impl Fn(&[&str]) -> Settings,
     code: Code,
 ) {
-    let (silent, spare) = (silent.to_string(), living.address().to_string());
-    let both = settings(&[&silent, &spare]);
-    let alone = Tls::targets_if_any(&settings(&[&silent]));
+    let (first, second) = (silent.to_string(), living.address().to_string());
+    let both = settings(&[&first, &second]);
+    let alone = Tls::targets_if_any(&settings(&[&first]));
     let begun = Instant::now();
     let mut link = Link::with(&both, alone, received);
     // The one that is tried stays the first, though there is another now.
     link.transport.replace(Tls::targets_if_any(&both), SLACK);
     link.feed();
-    given_up(&link.transport, &silent, code).await;
+    let reason = link.given_up(silent).await;
     let taken = begun.elapsed();
+    assert_eq!(reason.code(), code, "{reason:?}");
     assert!((SILENCE..SILENCE + SLACK).contains(&taken), "noticed after {taken:?}");
     let noticed = Instant::now();
     counted(living, |counts| counts.received > 0).await;
     assert!(noticed.elapsed() < FAILOVER, "{:?}", noticed.elapsed());
     link.everything_arrived().await;
-}
-
-async fn given_up(transport: &Transport, backend: &str, code: Code) {
-    let mut transport = transport.clone();
-    let met = |transport: &Transport| {
-        transport.backends().iter().any(|status| {
-            status.backend == backend
-                && matches!(&status.state, BackendState::Resting { reason, .. } if reason.code() == code)
-        })
-    };
-    within(async {
-        while !met(&transport) {
-            transport.backends_changed().await;
-        }
-    })
-    .await;
 }

@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
+use crate::client::Name;
 use crate::jobs::word;
 use crate::load::Shape;
 use crate::relays::{self, Traffic};
@@ -113,17 +114,29 @@ fn slope(least: u64, most: u64, mut count: impl FnMut(u64) -> Result<u64>) -> Re
 
 /// The library, in this very program.
 fn library(stage: &mut Stage, count: u64) -> Result<u64> {
+    let profile = profile(stage, Name::Skytls, count)?;
+    executed(&profile, &std::env::current_exe()?)
+}
+
+/// Instructions of one record with a client, those of libc and OpenSSL as well.
+pub(crate) fn of_client(stage: &mut Stage, client: Name) -> Result<f64> {
+    slope(20_000, 80_000, |count| {
+        let profile = profile(stage, client, count)?;
+        let total = profile.lines().find_map(|line| line.strip_prefix("totals: "));
+        Ok(total.ok_or("no total in the profile")?.trim().parse()?)
+    })
+}
+
+/// What callgrind says of a client.
+fn profile(stage: &mut Stage, name: Name, count: u64) -> Result<String> {
     stage.sink.expect(SIZE)?;
-    let own = std::env::current_exe()?;
-    let out = stage.file("callgrind.library");
+    let out = stage.file("callgrind.client");
     let mut client = callgrind(&out);
-    client
-        .arg(&own)
-        .args(["client", "skytls", "--port", &stage.sink.port.to_string(), "--ca"])
-        .arg(stage.ca());
+    client.arg(std::env::current_exe()?).args(["client", &word(name)]);
+    client.args(["--port", &stage.sink.port.to_string(), "--ca"]).arg(stage.ca());
     client.args(["--count", &count.to_string(), "--warm-up", "10000"]);
     let _: serde_json::Value = said(&mut client)?;
-    executed(&fs::read_to_string(&out)?, &own)
+    Ok(fs::read_to_string(&out)?)
 }
 
 /// The relay, as it is released.

@@ -11,7 +11,7 @@ use crate::handshakes::Handshake;
 use crate::load::Shape;
 use crate::relays::{self, Relay, Traffic};
 use crate::stage::{Stage, said};
-use crate::{Result, handshakes};
+use crate::{Result, handshakes, instructions};
 
 /// A client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,10 @@ pub(crate) enum Job {
         agents: u64,
     },
     Handshake(Handshake),
+    /// Instructions of one segment, by callgrind: what other programs do leaves them as they are.
+    Instructions {
+        client: Name,
+    },
     /// How long a report takes the thread that makes it, in C.
     Report {
         threads: u64,
@@ -102,6 +106,10 @@ pub(crate) fn groups(quick: bool) -> Vec<Group> {
         let jobs = Relay::ALL.map(|relay| Job::Relay { relay, shape: *shape, size: 682 });
         groups.push(group("relay", 5, 3, jobs.to_vec()));
     }
+    // The skywalking crate loses too much while callgrind slows it down.
+    let clients = Name::value_variants().iter().filter(|name| name.word() != "skywalking");
+    let jobs = clients.map(|client| Job::Instructions { client: *client }).collect();
+    groups.push(group("instructions", 1, 1, jobs));
     groups.push(group("handshake", 5, 3, Handshake::ALL.map(Job::Handshake).to_vec()));
     groups.push(group("report", 5, 3, [1, 8].map(|threads| Job::Report { threads }).to_vec()));
     let most = if quick { 1_000_000 } else { 10_000_000 };
@@ -169,6 +177,7 @@ impl Job {
             Self::Growth { count } => format!("growth/records/{count}"),
             Self::Agents { agents } => format!("growth/agents/{agents}"),
             Self::Handshake(handshake) => format!("handshake/{}", handshake.word()),
+            Self::Instructions { client } => format!("instructions/{}", client.word()),
             Self::Report { threads } => format!("report/{threads}"),
             Self::Idle => "idle".to_owned(),
             Self::Crowd { agents } => format!("crowd/{agents}"),
@@ -213,6 +222,9 @@ impl Job {
                 one("µs", relays::measure(stage, Relay::Skytls, traffic)?)
             }
             Self::Handshake(handshake) => one("µs", handshakes::measure(stage, handshake)?),
+            Self::Instructions { client } => {
+                one("per segment", instructions::of_client(stage, client)?)
+            }
             Self::Report { threads } => report(stage, threads),
             Self::Idle => footprint::idle(stage),
             Self::Crowd { agents } => footprint::crowd(stage, agents),

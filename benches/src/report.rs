@@ -57,6 +57,7 @@ pub(crate) fn markdown(results: &Results) -> String {
     backlog(&mut text, results);
     arrival(&mut text, results);
     relays(&mut text, results);
+    instructions(&mut text, results);
     rest(&mut text, results);
     targets(&mut text, &results.targets);
     if !results.missing.is_empty() {
@@ -74,12 +75,13 @@ fn cell(results: &Results, id: &str, to: &str) -> String {
     match results.ratio(id, to) {
         Some(ratio) => {
             format!(
-                "{value:.2} ({:.2} × ± {:.2})",
+                "{} ({:.2} × ± {:.2})",
+                number(value),
                 ratio.median(),
                 (ratio.most() - ratio.least()) / 2.0
             )
         }
-        None => format!("{value:.2}"),
+        None => number(value),
     }
 }
 
@@ -158,12 +160,32 @@ fn relays(text: &mut String, results: &Results) {
     text.push('\n');
 }
 
+fn instructions(text: &mut String, results: &Results) {
+    let rows: Vec<_> =
+        results.rows.iter().filter(|row| row.id.starts_with("instructions/")).collect();
+    if rows.is_empty() {
+        return;
+    }
+    text.push_str("\n## Instructions, 682 B, backlog\n\nBy callgrind, with those of libc and of the TLS library.\n\n| client | per segment |\n|---|---|\n");
+    for row in rows {
+        let word = row.id.trim_start_matches("instructions/");
+        let _ = writeln!(
+            text,
+            "| {} | {} |",
+            label(word),
+            cell(results, &row.id, "instructions/floor")
+        );
+    }
+}
+
 /// Rows that stand for themselves.
 fn rest(text: &mut String, results: &Results) {
     let mut rows = results
         .rows
         .iter()
-        .filter(|row| !row.id.starts_with("client/") && !row.id.starts_with("relay/"))
+        .filter(|row| {
+            !["client/", "relay/", "instructions/"].iter().any(|prefix| row.id.starts_with(prefix))
+        })
         .peekable();
     if rows.peek().is_none() {
         return;

@@ -20,8 +20,9 @@
  *
  * Threads    Every function may be called from any thread, and objects may be shared between threads
  *            without locks of the host's, but for freeing: nobody may use an object while or after it is
- *            freed. Each started agent has one thread, called "skytls", which blocks all signals; up to
- *            four more, of the same name, live for as long as host names are looked up.
+ *            freed. Each started agent has one thread, called "skytls", and, with TLS, a second one that looks
+ *            whether certificates and keys were renewed. Up to four more live for as long as host names are
+ *            looked up. All block every signal.
  *
  * Waiting    Only skytls_agent_flush() and skytls_agent_stop() wait for the network, and both for a time
  *            that the caller sets. (A stop may take a quarter of a second longer, if a name is being
@@ -530,6 +531,11 @@ typedef struct skytls_status {
      * The explanation of `error`, as skytls_error_message() has it.
      */
     char message[512];
+    /**
+     * With agent.ssl_fips=required the provider, its version and what was proven of it when certificates and
+     * keys were last read; else empty, and before the engine runs.
+     */
+    char fips[256];
 } skytls_status;
 
 /**

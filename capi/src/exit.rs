@@ -4,9 +4,11 @@
 //! is in the middle of a handshake when that runs would use freed memory. Handlers run in the reverse order
 //! of their registration, so ours is registered once OpenSSL is initialised, by whomever.
 
+use std::mem;
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
+use skytls::rotation::loads;
 use skytls::uplink::Level;
 
 use crate::ffi::guard_void;
@@ -39,6 +41,8 @@ extern "C" fn at_exit() {
                 }
             }
             registry.stand_still_for_good(PATIENCE);
+            // For good, too.
+            mem::forget(loads::pause(PATIENCE));
         });
         fork::end();
     });

@@ -6,6 +6,7 @@
 //! - every engine has one thread, and `prepare` gives it a task that waits until the fork is over. A thread
 //!   that runs this task runs no other: it is not inside OpenSSL and holds no lock.
 //! - a name that is being looked up, on a thread of its own, is waited for: the C library's resolver has locks.
+//! - files of certificates and keys are loaded anew on another thread, inside OpenSSL: that is paused.
 //! - whatever a thread of the *host* does inside OpenSSL through us, it does under the lock that `prepare`
 //!   takes ([`exclusively`]).
 //! - the child does not touch what it has inherited. It counts up the generation, by which every handle
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use skytls::rotation::loads::{self, Pause};
 use skytls::transport::lookups;
 use skytls::uplink::Uplink;
 use tokio::runtime::Handle;
@@ -64,7 +66,7 @@ struct GateState {
 }
 
 /// What `prepare` leaves to the handlers that run after the fork.
-struct Held(UnsafeCell<Option<(MutexGuard<'static, Registry>, Stillness)>>);
+struct Held(UnsafeCell<Option<(MutexGuard<'static, Registry>, Stillness, Pause)>>);
 
 // SAFETY: only the handlers use it, and all of them on the thread that forks, between taking the
 // registry's lock and giving it back.
@@ -164,13 +166,14 @@ extern "C" fn prepare() {
     guard_void(|| {
         let registry = lock();
         let still = registry.stand_still(PATIENCE);
+        let paused = loads::pause(PATIENCE);
         // No new one begins: that takes the thread that stands still.
         let until = Instant::now() + LOOKUP_PATIENCE;
         while lookups::are_under_way() && Instant::now() < until {
             std::thread::sleep(Duration::from_micros(100));
         }
         // SAFETY: this thread has the registry's lock, see `Held`.
-        unsafe { *HELD.0.get() = Some((registry, still)) };
+        unsafe { *HELD.0.get() = Some((registry, still, paused)) };
     });
 }
 
@@ -184,8 +187,9 @@ extern "C" fn child() {
         GENERATION.fetch_add(1, Ordering::Relaxed);
         crate::log::after_fork();
         lookups::forget();
+        loads::forget();
         // SAFETY: the copy of the thread that has the registry's lock, and the only thread there is.
-        if let Some((mut registry, still)) = unsafe { (*HELD.0.get()).take() } {
+        if let Some((mut registry, still, _paused)) = unsafe { (*HELD.0.get()).take() } {
             let workers = mem::take(&mut registry.workers);
             registry.inherited.push(workers);
             registry.still.push(still);

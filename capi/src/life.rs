@@ -181,6 +181,11 @@ impl Life {
 // === impl Running ===
 
 impl Running {
+    /// What was proven of FIPS, if it is required.
+    pub(crate) fn fips(&self) -> Option<String> {
+        self.agent.rotator()?.status().material.fips.as_ref().map(ToString::to_string)
+    }
+
     fn launch(plan: &Plan, parent: *const Life, registry: &mut Registry) -> Result<Self> {
         if fork::has_ended() {
             return Err(Error::new(Code::Stopped).found("a process that is exiting"));

@@ -64,6 +64,9 @@ pub struct skytls_status {
     pub cipher: [c_char; 64],
     /// The explanation of `error`, as skytls_error_message() has it.
     pub message: [c_char; 512],
+    /// With agent.ssl_fips=required the provider, its version and what was proven of it when certificates and
+    /// keys were last read; else empty, and before the engine runs.
+    pub fips: [c_char; 256],
 }
 
 /// Says what an agent is doing in this process. Set `status->size` first; a structure of an older header is
@@ -149,6 +152,7 @@ impl skytls_status {
             status.pending_bytes = books.pending_bytes;
             status.refused = books.refused;
             status.possibly_duplicated = books.possibly_duplicated;
+            copy_text(&mut status.fips, &running.fips().unwrap_or_default());
         }
         status
     }

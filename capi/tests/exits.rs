@@ -24,7 +24,7 @@ fn programs_exit_under_load_and_in_mid_handshake() {
     let begun = Instant::now();
     let next = AtomicU32::new(0);
     thread::scope(|scope| {
-        for _ in 0..4 {
+        for _ in 0..8 {
             scope.spawn(|| {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);

@@ -49,9 +49,13 @@ pub(super) fn page(view: &View) -> String {
 fn link(state: &State) -> Value {
     match state {
         State::Connecting => json!({ "state": "connecting" }),
-        State::Ready(ready) => {
-            json!({ "state": "ready", "backend": ready.backend, "tls": ready.negotiated })
-        }
+        State::Ready(ready) => json!({
+            "state": "ready",
+            "backend": ready.backend,
+            "address": ready.remote.map(|address| address.to_string()),
+            "connected_seconds": ready.since.elapsed().as_secs(),
+            "tls": ready.negotiated,
+        }),
         State::Resting { until, reason } => {
             json!({ "state": "resting", "next_attempt_seconds": ahead(*until), "why": why(reason) })
         }

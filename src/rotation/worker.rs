@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::files::Files;
 use super::judge::judge;
+use super::loads::Load;
 use super::reminders::Reminders;
 use super::{Failure, Material, Order, Rotation};
 use crate::error::{Chain, Code, Error, Result};
@@ -79,6 +80,7 @@ impl<M: Material> Worker<M> {
                 return Ok(self.status.borrow().clone());
             }
         }
+        let _load = Load::begin();
         let (files, outcome) = self.read(files);
         self.burnt = None;
         let outcome = outcome.and_then(|loaded| {

@@ -100,6 +100,8 @@ impl Lane {
     /// From now on records may be left here; their ids come from this ledger.
     pub(super) fn open_inbox(&self, ledger: &Arc<Ledger>) {
         self.inbox.get_or_init(|| (Inbox::default(), ledger.clone()));
+        // Whoever waits already knows nothing of it, and would not hear of what is left there.
+        self.nudge();
     }
 
     /// Leaves a short record without waiting for anybody; `false`: this lane has no inbox.
@@ -315,5 +317,29 @@ fn wake(mut state: MutexGuard<'_, State>) {
     drop(state);
     if let Some(waker) = waker {
         waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol;
+
+    #[tokio::test]
+    async fn whoever_waits_before_there_is_an_inbox_hears_of_what_is_left_there() {
+        let method = protocol::find("/skywalking.v3.EventService/collect").unwrap();
+        let lane = Arc::new(Lane::new(Arc::new(Passport::new(method)), None));
+        lane.join();
+        let waiting = tokio::spawn({
+            let lane = lane.clone();
+            async move { lane.outlook().await }
+        });
+        tokio::task::yield_now().await;
+        lane.open_inbox(&Arc::new(Ledger::new(1000, 10)));
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        assert!(lane.leave_record(b"x"));
+        let heard = tokio::time::timeout(std::time::Duration::from_secs(30), waiting).await;
+        assert_eq!(heard.expect("it was woken").unwrap(), Outlook::Records);
     }
 }

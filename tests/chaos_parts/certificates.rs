@@ -24,9 +24,17 @@ impl Certificates {
         let ca = Authority::new(&Profile::new("ca of chaos").unwrap()).unwrap();
         let folder = world.folder.path().join("ca");
         let server = ca.issue(&Leaf::server(["localhost", "127.0.0.1"]).unwrap()).unwrap();
-        replace(&folder.join("ca.crt"), ca.certificate_pem().as_bytes());
-        replace(&folder.join("server.crt"), server.chain_pem().as_bytes());
-        replace(&folder.join("server.pem"), server.key_pem().as_bytes());
+        // The collector has its own, which nobody spoils: it starts again at any moment.
+        let theirs = world.folder.path().join("backend");
+        fs::create_dir(&theirs).unwrap();
+        for (path, content) in [
+            (folder.join("ca.crt"), ca.certificate_pem()),
+            (theirs.join("ca.crt"), ca.certificate_pem()),
+            (theirs.join("server.crt"), server.chain_pem()),
+            (theirs.join("server.pem"), server.key_pem()),
+        ] {
+            replace(&path, content.as_bytes());
+        }
         let mut certificates = Self { ca, folder, number: 0 };
         certificates.renew(false);
         certificates

@@ -117,7 +117,7 @@ pub fn collector_child() {
 }
 
 fn collector_settings(folder: &Path, listen: SocketAddr) -> CollectorSettings {
-    let source = |name: &str| Source::File(folder.join("ca").join(name));
+    let source = |name: &str| Source::File(folder.join("backend").join(name));
     let file = |name: &str| {
         Mutex::new(OpenOptions::new().append(true).create(true).open(folder.join(name)).unwrap())
     };

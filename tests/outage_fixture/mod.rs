@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use skytls::config::{IdentitySource, Loader, Mode, OnFull, Settings, Source};
+use skytls::error::Error;
 use skytls::protocol::{find, frame::Message};
 use skytls::server::{CallInfo, Collector, CollectorSettings, CollectorTls};
 use skytls::tls::Generation;
-use skytls::transport::{Target, Transport, Upkeep, targets};
+use skytls::transport::{BackendState, Target, Transport, Upkeep, targets};
 use skytls::uplink::{Passport, Snapshot, Uplink, UplinkSettings};
 use socket2::SockRef;
 use tempfile::TempDir;
@@ -158,6 +159,26 @@ impl Link {
                 reporter.report(record(next.fetch_add(1, SeqCst))).await.unwrap();
             }
         }));
+    }
+
+    /// Waits until a backend has failed, and gives the reason. It is there to be seen until the backend
+    /// works again, unlike the state of the link, which may rest for a moment only.
+    pub async fn given_up(&self, backend: SocketAddr) -> Error {
+        let backend = backend.to_string();
+        let mut transport = self.transport.clone();
+        within(async {
+            loop {
+                for status in transport.backends() {
+                    if let BackendState::Resting { reason, .. } = status.state
+                        && status.backend == backend
+                    {
+                        return reason;
+                    }
+                }
+                transport.backends_changed().await;
+            }
+        })
+        .await
     }
 
     /// Ends the feeding and waits until everything is settled: all that was accepted has arrived, and
@@ -307,6 +328,8 @@ async fn serve(
         accepted.lock().unwrap().push(Instant::now());
         let to = *to.lock().unwrap();
         connections.spawn(pass(near, to, told.clone()));
+        // What has ended leaves: `ci/soak` looks at the memory.
+        while connections.try_join_next().is_some() {}
     }
 }
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <skytls.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,6 +81,11 @@ static inline skytls_config *test_config(void)
         OK(skytls_config_set(config, "collector.backend_service", backend, err));
     if (ca != NULL)
         OK(skytls_config_set(config, "agent.ssl_trusted_ca_path", ca, err));
+    const char *fips = getenv("SKYTLS_TEST_FIPS");
+    if (fips != NULL) {
+        OK(skytls_config_set(config, "agent.ssl_fips", "required", err));
+        OK(skytls_config_set(config, "agent.ssl_fips_config", fips, err));
+    }
     return config;
 }
 

@@ -127,6 +127,9 @@ int main(void)
     CHECK(status.state == SKYTLS_STATE_READY && status.error == 0 && status.pending == 0);
     CHECK(strcmp(status.backend, getenv("SKYTLS_TEST_BACKEND")) == 0);
     CHECK(strncmp(status.protocol, "TLSv1.", 6) == 0 && status.cipher[0] != '\0');
+    // Told exactly when it was asked for.
+    bool proven = strstr(status.fips, ", 8 of 8 proofs") != NULL;
+    CHECK(getenv("SKYTLS_TEST_FIPS") != NULL ? proven : status.fips[0] == '\0');
     uint64_t lost = 77;
     OK(skytls_agent_stop(agent, 1000, &lost, err));
     CHECK(lost == 0);

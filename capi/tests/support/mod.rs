@@ -1,5 +1,6 @@
 //! Compiles C programs against the library and runs them beside a collector.
 //!
+//! `SKYTLS_TEST_FIPS` names a provider's fips.cnf, with which FIPS is required (`ci/fips`).
 //! `SKYTLS_TEST_CFLAGS` adds flags of the compiler (a sanitizer's), `SKYTLS_TEST_WRAPPER` puts a command in
 //! front of the programs (valgrind), `SKYTLS_TEST_LIBRARY` names another build of the library: `ci/capi`
 //! sets them.
@@ -135,6 +136,8 @@ impl Program {
             format!("-Wl,-rpath,{}", library.parent().expect("it is in a folder").display());
         let mut linked = vec![library.to_str().expect("a path of ours"), &rpath];
         linked.extend(flags);
+        // What the static library needs beyond C's own.
+        linked.push("-lm");
         Self::compile_with(source, &linked)
     }
 

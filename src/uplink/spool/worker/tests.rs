@@ -60,15 +60,15 @@ async fn records_come_into_their_lane_in_their_order_whichever_way_they_take() {
     let begun = Instant::now();
     while expected < RECORDS {
         assert!(begun.elapsed() < Duration::from_secs(60), "{expected} have come");
-        let mut records: Vec<Parcel> = Vec::new();
+        let mut parcels = Vec::new();
         if let Some(lane) = only_lane(&uplink) {
-            lane.take(20, None, |record| {
-                records.push(record);
-                (records.len() < 20).then_some(1)
+            lane.take(1, None, |parcel| {
+                parcels.push(parcel);
+                (parcels.len() < 20).then_some(1)
             });
         }
-        for record in &records {
-            let Parcel::One(record) = record else { panic!("a run in the spool") };
+        for parcel in &parcels {
+            let Parcel::One(record) = parcel else { panic!("what the spool has seen comes alone") };
             let number = u64::from_be_bytes(record.message.data[..8].try_into().unwrap());
             assert_eq!(number, expected, "as they were reported");
             assert!(record.id > last, "{} after {last}", record.id);
@@ -76,7 +76,7 @@ async fn records_come_into_their_lane_in_their_order_whichever_way_they_take() {
         }
         // They leave memory, and more of them come from the disk.
         let kind = find("/skywalking.v3.ServiceMeshMetricService/collect").unwrap().kind;
-        uplink.settle(kind, &records, Seat::Queued, Fate::Acknowledged);
+        uplink.settle(kind, &parcels, Seat::Queued, Fate::Acknowledged);
         tokio::task::yield_now().await;
     }
     reporting.await.unwrap();
