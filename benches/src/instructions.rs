@@ -186,7 +186,8 @@ fn executed(profile: &str, program: &Path) -> Result<u64> {
                 names.insert(number, name);
             }
             if line.starts_with("ob=") {
-                ours = names.get(number).is_some_and(|name| *name == program);
+                // valgrind 3.19 does not understand how newer linkers lay a program out: "???".
+                ours = names.get(number).is_some_and(|name| *name == program || *name == "???");
             }
         } else if line.starts_with("calls=") {
             after_call = true;
@@ -210,6 +211,8 @@ mod tests {
         let profile = "events: Ir\nob=(1) /bin/us\nfl=(1) a.rs\nfn=(1) main\n16 3\n+2 4\ncob=(2) /lib/libc.so\ncfn=(2) memcpy\n\
                        calls=1 0 \n* 1000\n\nob=(2)\nfn=(2)\n0 1000\n\nob=(1)\nfn=(3) more\n5 10\ntotals: 1017\n";
         assert_eq!(executed(profile, Path::new("/bin/us")).ok(), Some(17));
+        let unknown = profile.replace("/bin/us", "???");
+        assert_eq!(executed(&unknown, Path::new("/bin/us")).ok(), Some(17));
         assert!(executed(profile, Path::new("/bin/other")).is_err());
     }
 
