@@ -16,8 +16,9 @@ const HOSTS_OPENSSL: [&str; 2] = ["-lssl", "-lcrypto"];
 
 /// Takes connections and never answers: the handshake lasts for as long as the program does.
 fn silent_backend() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("localhost:{}", listener.local_addr().unwrap().port());
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    let address = format!("localhost:{port}");
     thread::spawn(move || {
         let mut last = VecDeque::new();
         for client in listener.incoming() {
