@@ -67,7 +67,9 @@ async fn it_closes_in_the_middle_of_a_stream() {
         server.process.send("q\n");
         let closed = Instant::now();
         let reason = given_up(&link, server.address, closed).await;
-        assert_eq!(reason.code(), Code::ConnectionLost, "{reason:?}");
+        // A call that was to begin just then finds that no more calls are taken.
+        let expected = [Code::ConnectionLost, Code::BackendGoesAway];
+        assert!(expected.contains(&reason.code()), "{reason:?}");
         server.process.lines("CIPHER is", round + 1);
         assert!(closed.elapsed() < RECOVERY, "{:?}", closed.elapsed());
     }
@@ -88,24 +90,10 @@ async fn it_sends_an_alert_in_the_middle_of_a_stream() {
     assert!(format!("{reason:?}").contains("bad record mac"), "{reason:?}");
     cable.set(Manner::Passes);
     let begun = Instant::now();
-    until(&link.transport, |state| matches!(state, State::Connecting)).await;
-    greet_next(&mut server, &link).await;
+    // No handshake has come to its end in between: no ClientHello arrived as it was sent.
+    greet(&mut server, &link, 2).await;
     assert!(begun.elapsed() < RECOVERY, "{:?}", begun.elapsed());
     settle(&tls, server, link).await;
-}
-
-/// The attempts that failed meanwhile may or may not have agreed on TLS: every connection is greeted.
-async fn greet_next(server: &mut Server, link: &Link) {
-    let mut seen = server.process.lines("CIPHER is", 1).len();
-    loop {
-        seen += 1;
-        server.process.lines("CIPHER is", seen);
-        server.process.send("\0\0\0\x04\0\0\0\0\0");
-        let ready = until(&link.transport, |state| matches!(state, State::Ready(_)));
-        if tokio::time::timeout(NOTICED, ready).await.is_ok() {
-            return;
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

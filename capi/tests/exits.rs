@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::VecDeque;
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,18 +14,35 @@ use support::{Backend, Program, count, told};
 /// The host's own OpenSSL, as a program that uses it would link it.
 const HOSTS_OPENSSL: [&str; 2] = ["-lssl", "-lcrypto"];
 
+/// Takes connections and never answers: the handshake lasts for as long as the program does.
+fn silent_backend() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("localhost:{}", listener.local_addr().unwrap().port());
+    thread::spawn(move || {
+        let mut last = VecDeque::new();
+        for client in listener.incoming() {
+            last.push_back(client);
+            if last.len() > 64 {
+                last.pop_front();
+            }
+        }
+    });
+    address
+}
+
+/// How many programs are started, at most; of more exits the others are those of children.
+const PROGRAMS: u32 = 500;
+
 #[test]
 fn programs_exit_under_load_and_in_mid_handshake() {
-    let exits = count("SKYTLS_TEST_EXITS", 200);
+    let exits = count("SKYTLS_TEST_EXITS", 200).min(PROGRAMS);
     let backend = Backend::start();
     let program = Program::compile("tests/c/exits.c", &HOSTS_OPENSSL);
-    // Takes connections and never answers: the handshake lasts for as long as the program does.
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let silent_address = format!("localhost:{}", silent.local_addr().unwrap().port());
+    let silent_address = silent_backend();
     let begun = Instant::now();
     let next = AtomicU32::new(0);
     thread::scope(|scope| {
-        for _ in 0..8 {
+        for _ in 0..4 {
             scope.spawn(|| {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
@@ -52,10 +70,32 @@ fn programs_exit_under_load_and_in_mid_handshake() {
             });
         }
     });
-    drop(silent);
     let counts = backend.counts();
     support::figures(&format!(
         "{exits} exits, {} connections, {} of them cut off in the handshake, {:?}",
+        counts.connections,
+        counts.failed_handshakes,
+        begun.elapsed()
+    ));
+}
+
+#[test]
+fn children_exit_under_load_and_in_mid_handshake() {
+    let exits = count("SKYTLS_TEST_EXITS", 200).saturating_sub(PROGRAMS).max(100);
+    let backend = Backend::start();
+    let program = Program::compile("tests/c/exits.c", &HOSTS_OPENSSL);
+    let silent = silent_backend();
+    let begun = Instant::now();
+    let mut command: Command = program.command();
+    command
+        .args(["many", "12000", &exits.to_string()])
+        .env("SKYTLS_TEST_BACKEND", backend.address())
+        .env("SKYTLS_TEST_CA", backend.ca())
+        .env("SKYTLS_TEST_SILENT", silent);
+    assert_eq!(told(&command.output().unwrap()), "");
+    let counts = backend.counts();
+    support::figures(&format!(
+        "{exits} exits of children, {} connections, {} of them cut off in the handshake, {:?}",
         counts.connections,
         counts.failed_handshakes,
         begun.elapsed()
