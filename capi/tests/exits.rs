@@ -16,8 +16,8 @@ const HOSTS_OPENSSL: [&str; 2] = ["-lssl", "-lcrypto"];
 
 /// Takes connections and never answers: the handshake lasts for as long as the program does.
 fn silent_backend() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("localhost:{}", listener.local_addr().unwrap().port());
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback works");
+    let port = listener.local_addr().expect("it is bound").port();
     thread::spawn(move || {
         let mut last = VecDeque::new();
         for client in listener.incoming() {
@@ -27,7 +27,7 @@ fn silent_backend() -> String {
             }
         }
     });
-    address
+    format!("localhost:{port}")
 }
 
 /// How many programs are started, at most; of more exits the others are those of children.

@@ -172,7 +172,9 @@ mod tests {
                 PolicySettings { max_protocol: text(value), ..PolicySettings::default() },
             ] {
                 let error = apply(&mut fresh(), &policy).unwrap_err();
-                assert_eq!(error.code(), Code::OutOfRange, "{error}");
+                // OpenSSL 4.0 does not know its name any more.
+                let unknown = value == "SSLv3" && error.code() == Code::BadValue;
+                assert!(unknown || error.code() == Code::OutOfRange, "{error}");
                 assert_eq!(error.get(Fact::Found), Some(value));
             }
         }

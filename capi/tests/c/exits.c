@@ -68,7 +68,7 @@ static const char *child_of(long children, unsigned *microseconds)
     enum { AT_A_TIME = 64 };
     const char *silent = getenv("SKYTLS_TEST_SILENT");
     skytls_config *config = test_config();
-    skytls_agent *other = NULL;
+    static skytls_agent *other;
     CHECK(silent != NULL);
     OK(skytls_config_set(config, "collector.backend_service", silent, err));
     OK(skytls_agent_new(config, &other, err));
