@@ -42,13 +42,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::config::{BufferSettings, OnFull, SpoolSettings};
 use crate::error::{Code, Error, Result};
-use crate::protocol::Kind;
-use crate::protocol::frame::Message;
+use crate::protocol::frame::{self, Message};
+use crate::protocol::{Kind, Sticky};
 use crate::transport::Transport;
 
 pub use account::{Account, DropReason, Dropped, Snapshot};
@@ -58,7 +59,7 @@ pub use spool::SpoolState;
 
 use lane::{Lane, LaneKey, Record};
 use ledger::{Amount, Fate, Ledger, Seat};
-use parcel::Parcel;
+use parcel::{Parcel, Run};
 use spool::{Entry, Place, Spool};
 use sticky::{Bearing, Company, Context};
 use ticket::Ticket;
@@ -354,6 +355,36 @@ impl Reporter {
         Ok(())
     }
 
+    /// The most bytes that [`report_frames`](Self::report_frames) takes at a time; `None` where each message has
+    /// to be looked at, or whoever finds no room is not made to wait.
+    pub fn longest_run(&self) -> Option<usize> {
+        let Shared { settings, spool, .. } = &*self.uplink.0;
+        let whole = self.passport.method.sticky == Sticky::None
+            && spool.is_none()
+            && settings.on_full == OnFull::Block
+            && settings.max_records == usize::MAX;
+        whole.then_some(settings.max_bytes / 16)
+    }
+
+    /// Accepts messages that are framed already, so many as `records`, when there is room for all of them.
+    /// To be asked only as [`longest_run`](Self::longest_run) allows.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Stopped`] after the end.
+    pub async fn report_frames(&mut self, frames: Bytes, records: u64) -> Result<()> {
+        let payload = frames.len() as u64 - records * frame::HEADER as u64;
+        let amount = Amount { records, bytes: payload };
+        let ledger = self.uplink.0.ledger.clone();
+        let first = ledger.admit_all(self.passport.method.kind, amount).await?;
+        if let Some(ticket) = &self.ticket {
+            ticket.hand_in(records);
+        }
+        let run = Run::new(first, frames, records, self.ticket.clone());
+        self.lane_for(Company::Head(Bytes::new())).push(Parcel::Many(run));
+        Ok(())
+    }
+
     /// Accepts a record or refuses it, without waiting.
     ///
     /// # Errors
@@ -389,7 +420,7 @@ impl Reporter {
     fn queue(&mut self, id: u64, message: Message) {
         let Bearing { prefix, company } = self.context.pass(&message, self.passport.encoding());
         if let Some(ticket) = &self.ticket {
-            ticket.hand_in();
+            ticket.hand_in(1);
         }
         let ticket = self.ticket.clone();
         let record = Record { id, message, prefix, place: None, time: 0, ticket };

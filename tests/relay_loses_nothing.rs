@@ -154,7 +154,9 @@ fn a_backend_that_hangs_is_given_up_and_the_records_are_sent_again() {
         let mut client = Client::plain(fixture.address()).await;
         report(&mut client, SEGMENTS, 0..100).await;
         let books = fixture.settled().await.total;
-        assert_eq!((books.acknowledged, books.possibly_duplicated), (100, 100));
+        assert_eq!(books.acknowledged, 100);
+        // All of them, unless the client paused and they were two streams.
+        assert!((1..=100).contains(&books.possibly_duplicated), "{books:?}");
     });
 }
 

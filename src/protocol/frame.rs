@@ -108,6 +108,23 @@ impl Splitter {
         }
     }
 
+    /// The whole messages that lie ahead in one chunk, with their headers, and how many they are; `limit`
+    /// bounds their length. They are not looked into. `None`: ask [`next`](Self::next), which also
+    /// knows what is wrong.
+    pub fn run(&mut self, limit: usize) -> Option<(Bytes, u64)> {
+        let State::Header { have: 0, .. } = self.state else { return None };
+        let chunk = front(&mut self.chunks)?;
+        let (mut end, mut messages) = (0, 0);
+        while let Some(header) = chunk.get(end..).and_then(<[u8]>::first_chunk::<HEADER>)
+            && let Ok((_, length)) = parse(*header, self.limit)
+            && end + HEADER + length <= chunk.len().min(limit)
+        {
+            end += HEADER + length;
+            messages += 1;
+        }
+        (messages > 0).then(|| (chunk.split_to(end), messages))
+    }
+
     /// Bytes of a message that has begun and not ended, asked after [`next`](Self::next) has returned
     /// `None`.
     pub fn unfinished(&self) -> usize {
@@ -312,6 +329,46 @@ mod tests {
         splitter.push(Bytes::copy_from_slice(&header(false, 100)));
         splitter.push(payload.clone());
         assert_eq!(splitter.next().unwrap().unwrap().data.as_ptr(), payload.as_ptr());
+    }
+
+    #[test]
+    fn whole_messages_are_had_together_and_the_rest_one_by_one() {
+        let wire = encode(&sample());
+        for cut in 1..wire.len() {
+            let mut splitter = Splitter::new(MAX_MESSAGE);
+            let (mut frames, mut count) = (Vec::new(), 0);
+            for part in [wire.slice(..cut), wire.slice(cut..)] {
+                splitter.push(part);
+                loop {
+                    if let Some((run, messages)) = splitter.run(usize::MAX) {
+                        frames.extend_from_slice(&run);
+                        count += messages;
+                    } else if let Some(m) = splitter.next().unwrap() {
+                        frames.extend_from_slice(&encode(&[m]));
+                        count += 1;
+                    } else {
+                        break;
+                    }
+                }
+            }
+            assert_eq!((&frames[..], count), (&wire[..], 4), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_run_ends_before_what_is_wrong_and_where_it_gets_too_long() {
+        let mut wire = encode(&sample()[..2]).to_vec();
+        wire.extend_from_slice(&[7; 20]);
+        let mut splitter = Splitter::new(MAX_MESSAGE);
+        splitter.push(wire.into());
+        assert_eq!(splitter.run(12), Some((encode(&sample()[..1]), 1)));
+        assert_eq!(splitter.run(100), Some((encode(&sample()[1..2]), 1)));
+        assert_eq!(splitter.run(100), None);
+        assert_eq!(splitter.next(), Err(FrameError::BadFlag(7)));
+        assert_eq!(splitter.run(100), None);
+        let mut splitter = Splitter::new(2);
+        splitter.push(encode(&sample()[..1]));
+        assert_eq!(splitter.run(100), None, "longer than allowed");
     }
 
     #[test]

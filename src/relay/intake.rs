@@ -19,7 +19,7 @@ use super::{Desk, answer};
 use crate::config::RelayAck;
 use crate::error::{Code, Error};
 use crate::protocol::Method;
-use crate::protocol::frame::{FrameError, Message, Splitter};
+use crate::protocol::frame::{FrameError, Splitter};
 use crate::uplink::{Level, Passport, Reporter};
 
 /// Takes a stream of reports over.
@@ -85,12 +85,26 @@ async fn settle(desk: &Desk, reporter: Reporter) -> Result<(), Refusal> {
 async fn read(desk: &Desk, mut body: Incoming, reporter: &mut Reporter) -> Result<(), Refusal> {
     let mut splitter = Splitter::new(desk.limits.message);
     let mut partial = desk.room.partial();
+    // Small messages are taken over by the chunk.
+    let longest = reporter.longest_run();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Refusal::Gone(Some(error)))?;
         let Ok(data) = frame.into_data() else { continue };
         splitter.push(data);
-        while let Some(message) = splitter.next().map_err(Refusal::Frame)? {
-            queue(desk, reporter, message).await?;
+        loop {
+            if let Some((frames, records)) = longest.and_then(|longest| splitter.run(longest)) {
+                if !in_time(desk, reporter.report_frames(frames, records)).await? {
+                    (0..records).for_each(|_| reporter.refuse());
+                    return Err(Refusal::NoPatience);
+                }
+            } else if let Some(message) = splitter.next().map_err(Refusal::Frame)? {
+                if !in_time(desk, reporter.report(message)).await? {
+                    reporter.refuse();
+                    return Err(Refusal::NoPatience);
+                }
+            } else {
+                break;
+            }
         }
         if !partial.hold(splitter.unfinished()) {
             return Err(Refusal::NoRoom);
@@ -103,22 +117,22 @@ async fn read(desk: &Desk, mut body: Incoming, reporter: &mut Reporter) -> Resul
     splitter.finish().map_err(Refusal::Frame)
 }
 
-/// Queues a message. If it has to wait for that, what the agent goes on sending fills the window of its
-/// stream meanwhile: there is room for so many of them.
-async fn queue(desk: &Desk, reporter: &mut Reporter, message: Message) -> Result<(), Refusal> {
-    {
-        let mut queued = pin!(reporter.report(message));
-        let at_once = poll_fn(|cx| Poll::Ready(queued.as_mut().poll(cx))).await;
-        if let Poll::Ready(outcome) = at_once {
-            return outcome.map_err(Refusal::Queue);
-        }
-        let mut waiting = desk.unread.partial();
-        if waiting.hold(UNREAD) {
-            return queued.await.map_err(Refusal::Queue);
-        }
+/// Waits until messages are queued. If they have to wait for that, what the agent goes on sending fills the
+/// window of its stream meanwhile: there is room for so many of them, and `false` for the others.
+async fn in_time(
+    desk: &Desk,
+    queued: impl Future<Output = Result<(), Error>>,
+) -> Result<bool, Refusal> {
+    let mut queued = pin!(queued);
+    let at_once = poll_fn(|cx| Poll::Ready(queued.as_mut().poll(cx))).await;
+    if let Poll::Ready(outcome) = at_once {
+        return outcome.map(|()| true).map_err(Refusal::Queue);
     }
-    reporter.refuse();
-    Err(Refusal::NoPatience)
+    let mut waiting = desk.unread.partial();
+    if waiting.hold(UNREAD) {
+        return queued.await.map(|()| true).map_err(Refusal::Queue);
+    }
+    Ok(false)
 }
 
 fn status_of(error: &FrameError) -> Status {

@@ -109,3 +109,81 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Bundle<S> {
         Pin::new(this.socket.get_mut()).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    fn cx() -> Context<'static> {
+        Context::from_waker(Waker::noop())
+    }
+
+    /// What the other end has got so far.
+    async fn arrived(peer: &mut DuplexStream) -> usize {
+        let mut room = vec![0; 4 * RECORDS];
+        let read = std::future::poll_fn(|cx| {
+            let mut buf = ReadBuf::new(&mut room);
+            let _ = Pin::new(&mut *peer).poll_read(cx, &mut buf);
+            Poll::Ready(buf.filled().len())
+        });
+        read.await
+    }
+
+    #[tokio::test]
+    async fn records_wait_until_they_are_told_to_leave() {
+        let (ours, mut theirs) = duplex(4 * RECORDS);
+        let mut bundle = Bundle::new(ours);
+        bundle.write_all(b"a handshake does not wait").await.unwrap();
+        assert_eq!(arrived(&mut theirs).await, 25);
+        bundle.gather();
+        bundle.write_all(&[1; 1000]).await.unwrap();
+        bundle.write_all(&[2; 500]).await.unwrap();
+        bundle.flush().await.unwrap();
+        assert_eq!(arrived(&mut theirs).await, 0);
+        assert!(bundle.poll_leave(&mut cx()).is_ready());
+        assert_eq!(arrived(&mut theirs).await, 1500);
+    }
+
+    #[tokio::test]
+    async fn more_than_there_is_room_for_makes_the_others_leave() {
+        let (ours, mut theirs) = duplex(4 * RECORDS);
+        let mut bundle = Bundle::new(ours);
+        bundle.gather();
+        for _ in 0..4 {
+            bundle.write_all(&[0; 16 * 1024 + 22]).await.unwrap();
+        }
+        assert_eq!(arrived(&mut theirs).await, 0);
+        bundle.write_all(&[0; 1000]).await.unwrap();
+        assert_eq!(arrived(&mut theirs).await, 4 * (16 * 1024 + 22));
+    }
+
+    #[tokio::test]
+    async fn a_full_socket_is_waited_for_and_nothing_is_lost() {
+        let (ours, mut theirs) = duplex(1000);
+        let mut bundle = Bundle::new(ours);
+        bundle.gather();
+        bundle.write_all(&[7; 2500]).await.unwrap();
+        assert!(bundle.poll_leave(&mut cx()).is_pending());
+        let mut got = arrived(&mut theirs).await;
+        while bundle.poll_leave(&mut cx()).is_pending() {
+            got += arrived(&mut theirs).await;
+        }
+        assert_eq!(got + arrived(&mut theirs).await, 2500);
+    }
+
+    #[tokio::test]
+    async fn whoever_shuts_down_leaves_nothing_behind() {
+        let (ours, mut theirs) = duplex(4 * RECORDS);
+        let mut bundle = Bundle::new(ours);
+        bundle.gather();
+        bundle.write_all(b"the end").await.unwrap();
+        bundle.shutdown().await.unwrap();
+        let mut all = Vec::new();
+        theirs.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, b"the end");
+    }
+}

@@ -1,7 +1,8 @@
 //! The body of one stream to the backend: takes records from a lane and lays them out as frames.
 //!
 //! Small records are copied together into chunks that fill one HTTP/2 DATA frame; large ones, and runs
-//! of small ones, travel as they are. A chunk leaves as soon as the lane is empty. The stream ends when it has carried enough, or when nothing
+//! of small ones, travel as they are. A chunk leaves as soon as the lane is empty;
+//! where records come often, the next ones wait a moment for company. The stream ends when it has carried enough, or when nothing
 //! has come for a while, since only its end makes the backend acknowledge.
 
 use std::fmt;
@@ -79,6 +80,10 @@ pub(super) struct ReportBody {
     begun: Instant,
     carried: usize,
     timer: Pin<Box<Sleep>>,
+    /// When records were last taken out of the lane.
+    filled: Instant,
+    /// Until then, a few records wait for company.
+    linger: Option<Instant>,
     /// Since when the lane has been empty.
     idle_since: Option<Instant>,
     ledger: Arc<Ledger>,
@@ -89,6 +94,10 @@ pub(super) struct ReportBody {
 const CHUNK: usize = 16 * 1024;
 /// From here on copying costs more than a frame of its own.
 const LARGE: usize = 8 * 1024;
+/// Records that come further apart than this leave at once.
+const RARE: Duration = Duration::from_micros(250);
+/// Others wait for so long, by a clock of milliseconds, unless a piece is full before.
+const LINGER: Duration = Duration::from_millis(1);
 /// HTTP/2 cuts it into frames; what lies below joins them to full TLS records.
 const PIECE: usize = 64 * 1024;
 
@@ -209,6 +218,8 @@ impl ReportBody {
             begun,
             carried: 0,
             timer: Box::pin(sleep_until(begun)),
+            filled: begun,
+            linger: None,
             idle_since: None,
             ledger,
             over: false,
@@ -227,7 +238,8 @@ impl ReportBody {
         let room = self.bounds.records.saturating_sub(before).max(1);
         let last = self.bounds.last;
         // The clock is not asked for every record.
-        let aged = self.begun.elapsed() >= self.bounds.age;
+        let now = Instant::now();
+        let aged = now.duration_since(self.begun) >= self.bounds.age;
         lane.take(room as u64, last, |parcel| {
             self.lay_out(&parcel, progress.records == 0);
             let amount = parcel.amount();
@@ -245,6 +257,10 @@ impl ReportBody {
         let taken = (progress.records - before) as u64;
         if taken > 0 {
             self.idle_since = None;
+            let gap = now.duration_since(self.filled);
+            self.filled = now;
+            let often = gap < RARE.saturating_mul(u32::try_from(taken).unwrap_or(u32::MAX));
+            self.linger = (often && last.is_none()).then(|| now + LINGER);
             let kind = self.lane.passport().method.kind;
             self.ledger.shift(kind, taken, Seat::Queued, Seat::Sent);
         }
@@ -277,6 +293,11 @@ impl ReportBody {
         }
     }
 
+    /// Whether all that was taken has left.
+    fn has_left(&self) -> bool {
+        self.chunk.is_empty() && self.large.is_none()
+    }
+
     /// The next piece that is ready to leave. What is large goes in pieces too: each time HTTP/2 asks
     /// for one is a sign of progress.
     fn next_piece(&mut self) -> Option<Bytes> {
@@ -299,6 +320,19 @@ impl ReportBody {
             // The sender may be gone: then nobody wants to know.
             let _ = open.send(());
         }
+    }
+
+    /// Waits for company, which makes encryption and sending cheaper, while records come often.
+    fn poll_company(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(until) = self.linger else { return Poll::Ready(()) };
+        if !self.ledger.is_pressed() && self.lane.poll_plenty(cx, PIECE).is_pending() {
+            if self.timer.deadline() != until {
+                self.timer.as_mut().reset(until);
+            }
+            std::task::ready!(self.timer.as_mut().poll(cx));
+        }
+        self.linger = None;
+        Poll::Ready(())
     }
 
     /// Waits for the lane; gives up when the stream has been idle or open for too long, or when
@@ -329,11 +363,20 @@ impl Body for ReportBody {
         let this = &mut *self;
         this.batch.progress().note_progress();
         loop {
+            if !this.over && this.has_left() {
+                // Under the lock, as below.
+                let batch = this.batch.clone();
+                let mut progress = batch.progress();
+                if !progress.closed && this.poll_company(cx).is_pending() {
+                    progress.waiting = true;
+                    return Poll::Pending;
+                }
+            }
             if !this.over && this.large.is_none() && this.chunk.len() < CHUNK {
                 this.fill();
             }
             if let Some(piece) = this.next_piece() {
-                if this.over && this.chunk.is_empty() && this.large.is_none() {
+                if this.over && this.has_left() {
                     this.end();
                 }
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
@@ -363,7 +406,7 @@ impl Body for ReportBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.over && self.chunk.is_empty() && self.large.is_none()
+        self.over && self.has_left()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -398,3 +441,6 @@ impl fmt::Display for Abandoned {
 }
 
 impl std::error::Error for Abandoned {}
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ use crate::protocol::frame;
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     places: [Place; PLACES],
-    /// A bit for each place that has records, and [`ASLEEP`].
+    /// A bit for each place that has records, [`ASLEEP`], and [`DOZING`].
     ///
     /// A place's bit is looked at and set under its lock. Whoever takes out clears it before it takes that
     /// lock. So a record that finds the bit set is seen by whoever clears it.
@@ -72,9 +72,13 @@ struct Lent {
 /// Places, and bits of the flags that stand for one.
 const PLACES: usize = 16;
 const ASLEEP: u32 = 1 << PLACES;
+const DOZING: u32 = 1 << (PLACES + 1);
 
 /// How long a run gets.
 const RUN: usize = 64 * 1024;
+
+/// So many records in one place wake whoever dozes, however short they are.
+const MANY: u64 = 256;
 
 /// A longer record gets memory of its own.
 pub(super) const LONGEST: usize = 16 * 1024;
@@ -94,12 +98,16 @@ impl Inbox {
         let (at, mut pile) = self.place();
         pile.add(data, &self.stock);
         let bit = 1 << at;
-        if self.flags.load(Ordering::Relaxed) & bit != 0 {
+        let flags = self.flags.load(Ordering::Relaxed);
+        let rouses = flags & DOZING != 0 && pile.is_long();
+        if flags & bit != 0 && !rouses {
             return Left::Quietly;
         }
-        let asleep = |flags: u32| flags & ASLEEP != 0;
         let before = self.flags.fetch_or(bit, Ordering::AcqRel);
-        if asleep(before) && asleep(self.flags.fetch_and(!ASLEEP, Ordering::AcqRel)) {
+        // Whoever dozed when it was looked at may have fallen asleep since.
+        let waits = if rouses { ASLEEP | DOZING } else { ASLEEP };
+        let waiting = |flags: u32| flags & waits != 0;
+        if waiting(before) && waiting(self.flags.fetch_and(!waits, Ordering::AcqRel)) {
             return Left::FirstOfMany;
         }
         Left::Quietly
@@ -136,6 +144,12 @@ impl Inbox {
     pub(super) fn sleep(&self) -> bool {
         let slept = self.flags.compare_exchange(0, ASLEEP, Ordering::AcqRel, Ordering::Relaxed);
         slept.is_ok() || slept == Err(ASLEEP)
+    }
+
+    /// Asks to be woken when there are many records. They may be many already: whoever dozes has to wake
+    /// up by itself after a while.
+    pub(super) fn doze(&self) {
+        self.flags.fetch_or(DOZING, Ordering::AcqRel);
     }
 
     /// A place that nobody is at, the thread's own if possible.
@@ -191,6 +205,10 @@ impl Pile {
         self.open.frames.extend_from_slice(&header);
         self.open.frames.extend_from_slice(data);
         self.open.records += 1;
+    }
+
+    fn is_long(&self) -> bool {
+        !self.full.is_empty() || self.open.records >= MANY || self.open.frames.len() >= RUN / 4 * 3
     }
 
     /// All runs. Of one that is mostly empty the memory stays: what is in it may be kept for long.
@@ -303,7 +321,7 @@ mod tests {
         let inbox = Inbox::default();
         let (wake, woken) = std::sync::mpsc::channel();
         let mut seen = BTreeMap::new();
-        let mut total = 0;
+        let (mut total, mut round) = (0, 0);
         thread::scope(|scope| {
             for thread in 0..THREADS {
                 let (inbox, wake) = (&inbox, wake.clone());
@@ -324,8 +342,16 @@ mod tests {
                     total += all.len();
                     all.into_iter().for_each(|record| *seen.entry(record).or_insert(0) += 1);
                 });
-                if total < THREADS * EACH && inbox.sleep() {
-                    woken.recv_timeout(std::time::Duration::from_secs(30)).unwrap();
+                if total < THREADS * EACH {
+                    // Who dozes wakes up by itself; who sleeps is woken, although it dozed a moment before.
+                    match round % 3 {
+                        0 => inbox.doze(),
+                        1 if inbox.sleep() => {
+                            woken.recv_timeout(std::time::Duration::from_secs(30)).unwrap();
+                        }
+                        _ => {}
+                    }
+                    round += 1;
                 }
             }
         });
@@ -342,6 +368,23 @@ mod tests {
         assert!(inbox.sleep() && inbox.sleep());
         assert_eq!(inbox.leave(b"x"), Left::FirstOfMany);
         assert_eq!(inbox.leave(b"x"), Left::Quietly);
+    }
+
+    #[test]
+    fn whoever_dozes_is_woken_by_many_records_and_by_no_single_one() {
+        for (length, enough) in [(RUN / 8, 6), (1, MANY)] {
+            let inbox = Inbox::default();
+            inbox.doze();
+            for _ in 1..enough {
+                assert_eq!(inbox.leave(&vec![0; length]), Left::Quietly);
+            }
+            assert_eq!(inbox.leave(&vec![0; length]), Left::FirstOfMany);
+            assert_eq!(inbox.leave(&vec![0; length]), Left::Quietly, "once");
+            let mut records = 0;
+            inbox.take(|_, count| records += count);
+            assert_eq!(records, enough + 1);
+            assert!(inbox.sleep());
+        }
     }
 
     #[test]

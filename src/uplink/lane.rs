@@ -222,6 +222,20 @@ impl Lane {
         Poll::Pending
     }
 
+    /// Is ready when `bytes` are waiting or no more can come. Has `cx` woken about then, and for nothing
+    /// less; one may have to wake up by oneself.
+    pub(super) fn poll_plenty(&self, cx: &mut Context<'_>, bytes: usize) -> Poll<()> {
+        let mut state = self.filled();
+        if state.users == 0 || state.bytes >= bytes {
+            return Poll::Ready(());
+        }
+        state.wake_later(cx, bytes);
+        if let Some((inbox, _)) = self.inbox.get() {
+            inbox.doze();
+        }
+        Poll::Pending
+    }
+
     /// Wakes whoever waits for records.
     pub(super) fn nudge(&self) {
         wake(self.state());

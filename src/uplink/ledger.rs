@@ -81,10 +81,16 @@ impl Ledger {
 
     /// Accepts a record of `len` bytes and gives it an id; `None` when there is no room.
     pub(super) fn try_admit(&self, kind: Kind, len: usize) -> Result<Option<u64>> {
+        self.try_admit_all(kind, Amount { records: 1, bytes: len as u64 })
+    }
+
+    /// Accepts all of several records, or none; gives the first of as many ids.
+    pub(super) fn try_admit_all(&self, kind: Kind, amount: Amount) -> Result<Option<u64>> {
         let mut books = self.books();
-        let admitted = self.admit_by(&mut books, kind, len as u64 + OVERHEAD)?;
+        let cost = Amount { records: amount.records, bytes: amount.cost() };
+        let admitted = self.admit_by(&mut books, kind, cost)?;
         drop(books);
-        Ok(admitted.then(|| self.ids(1)))
+        Ok(admitted.then(|| self.ids(amount.records)))
     }
 
     /// As [`Ledger::try_admit`], mostly without the lock; the record gets its id later. What was given
@@ -98,7 +104,7 @@ impl Ledger {
             return Ok(false);
         }
         let mut books = self.books();
-        let admitted = self.admit_by(&mut books, kind, cost)?;
+        let admitted = self.admit_by(&mut books, kind, Amount { records: 1, bytes: cost })?;
         match admitted {
             true => self.give_ahead(&mut books, kind),
             false => self.full[kind.index()].remember(cost),
@@ -112,7 +118,9 @@ impl Ledger {
         self.last_id.fetch_add(count, Ordering::Relaxed) + 1
     }
 
-    fn admit_by(&self, books: &mut Books, kind: Kind, cost: u64) -> Result<bool> {
+    /// `bytes` is what they cost.
+    fn admit_by(&self, books: &mut Books, kind: Kind, amount: Amount) -> Result<bool> {
+        let cost = amount.bytes;
         if books.closed {
             return Err(Error::new(Code::Stopped));
         }
@@ -122,7 +130,7 @@ impl Ledger {
         if !self.has_room(books, kind, cost) {
             return Ok(false);
         }
-        books.accept(kind, Amount { records: 1, bytes: cost });
+        books.accept(kind, amount);
         Ok(true)
     }
 
@@ -181,10 +189,15 @@ impl Ledger {
 
     /// Accepts a record as soon as there is room.
     pub(super) async fn admit(&self, kind: Kind, len: usize) -> Result<u64> {
+        self.admit_all(kind, Amount { records: 1, bytes: len as u64 }).await
+    }
+
+    /// Accepts several records as soon as there is room for all of them; gives the first of their ids.
+    pub(super) async fn admit_all(&self, kind: Kind, amount: Amount) -> Result<u64> {
         let line = &self.lines[kind.index()];
         let first = line.try_lock().ok();
         if first.is_some()
-            && let Some(id) = self.try_admit(kind, len)?
+            && let Some(id) = self.try_admit_all(kind, amount)?
         {
             return Ok(id);
         }
@@ -193,13 +206,13 @@ impl Ledger {
             Some(turn) => turn,
             None => line.lock().await,
         };
-        let mut claim = Claim { ledger: self, kind, cost: len as u64 + OVERHEAD, made: false };
+        let mut claim = Claim { ledger: self, kind, cost: amount.cost(), made: false };
         loop {
             let moved = self.moved.notified();
             tokio::pin!(moved);
             // Listening starts before the question, so that no answer in between is missed.
             moved.as_mut().enable();
-            if let Some(id) = self.try_admit(kind, len)? {
+            if let Some(id) = self.try_admit_all(kind, amount)? {
                 return Ok(id);
             }
             claim.make();

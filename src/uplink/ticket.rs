@@ -17,8 +17,8 @@ pub(super) struct Ticket {
 // === impl Ticket ===
 
 impl Ticket {
-    pub(super) fn hand_in(&self) {
-        self.left.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn hand_in(&self, records: u64) {
+        self.left.fetch_add(records, Ordering::Relaxed);
     }
 
     pub(super) fn settle(&self, records: u64, fate: Fate) {
