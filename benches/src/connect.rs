@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use openssl::ssl::{
     Ssl, SslContext, SslMethod, SslSession, SslSessionCacheMode, SslStream, SslVerifyMode,
 };
+use ossl_ext::Session;
 use skytls::Connector;
 use skytls::config::Loader;
 use skytls::tls::Generation;
@@ -77,7 +78,7 @@ fn by_openssl(visits: &Visits) -> Result<Cost> {
         ssl.set_hostname("localhost")?;
         let session = kept.lock().map_err(|_| "a callback has panicked")?.take();
         if let Some(session) = session.filter(|_| resume) {
-            offer(&mut ssl, &session)?;
+            Session::copy_of(&session)?.offer(&mut ssl)?;
         }
         let socket = TcpStream::connect(("127.0.0.1", visits.port))?;
         socket.set_nodelay(true)?;
@@ -97,13 +98,6 @@ fn by_openssl(visits: &Visits) -> Result<Cost> {
     let meter = Meter::start()?;
     (0..visits.count).try_for_each(|_| visit(resume))?;
     meter.stop(visits.count, Paced::default())
-}
-
-#[allow(unsafe_code, reason = "the crate has no other way to resume a session")]
-fn offer(ssl: &mut Ssl, session: &SslSession) -> Result<()> {
-    // SAFETY: the session comes from a connection of the same context.
-    unsafe { ssl.set_session(session)? };
-    Ok(())
 }
 
 fn by_skytls(visits: &Visits) -> Result<Cost> {
