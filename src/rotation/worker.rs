@@ -72,7 +72,7 @@ impl<M: Material> Worker<M> {
     fn look(&mut self, cause: Cause) -> Result<Rotation> {
         let files = self.material.files();
         if cause == Cause::Time {
-            if files.holds_the_same(&self.in_force) && self.material.is_usable() {
+            if self.is_in_force(&files) {
                 self.all_is_well();
                 return Ok(self.status.borrow().clone());
             }
@@ -83,6 +83,11 @@ impl<M: Material> Worker<M> {
         let _load = Load::begin();
         let (files, outcome) = self.read(files);
         self.burnt = None;
+        if cause == Cause::Time && outcome.is_ok() && self.is_in_force(&files) {
+            // They were put right while they were being read.
+            self.all_is_well();
+            return Ok(self.status.borrow().clone());
+        }
         let outcome = outcome.and_then(|loaded| {
             let material = Arc::new(M::description(&loaded).clone());
             self.material.put_in_force(loaded)?;
@@ -101,6 +106,10 @@ impl<M: Material> Worker<M> {
                 Err(self.refused(error, cause))
             }
         }
+    }
+
+    fn is_in_force(&self, files: &Files) -> bool {
+        files.holds_the_same(&self.in_force) && self.material.is_usable()
     }
 
     /// Reads the set until it was not written to meanwhile.

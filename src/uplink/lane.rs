@@ -141,8 +141,13 @@ impl Lane {
     }
 
     /// Takes the oldest record out.
+    ///
+    /// Looking into the inbox takes back the sender's request to be woken, so the sender is told to look, too.
     pub(super) fn take_oldest(&self) -> Option<Parcel> {
-        self.filled().pop(1)
+        let mut state = self.filled();
+        let oldest = state.pop(1);
+        wake(state);
+        oldest
     }
 
     /// Takes out what was accepted before `cutoff`, as far as it is in front.
@@ -338,6 +343,24 @@ mod tests {
         lane.open_inbox(&Arc::new(Ledger::new(1000, 10)));
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
+        assert!(lane.leave_record(b"x"));
+        let heard = tokio::time::timeout(std::time::Duration::from_secs(30), waiting).await;
+        assert_eq!(heard.expect("it was woken").unwrap(), Outlook::Records);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_is_woken_after_somebody_else_has_looked_into_the_inbox() {
+        let method = protocol::find("/skywalking.v3.EventService/collect").unwrap();
+        let lane = Arc::new(Lane::new(Arc::new(Passport::new(method)), None));
+        lane.join();
+        lane.open_inbox(&Arc::new(Ledger::new(1000, 10)));
+        let waiting = tokio::spawn({
+            let lane = lane.clone();
+            async move { lane.outlook().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(lane.take_oldest().is_none());
+        tokio::task::yield_now().await;
         assert!(lane.leave_record(b"x"));
         let heard = tokio::time::timeout(std::time::Duration::from_secs(30), waiting).await;
         assert_eq!(heard.expect("it was woken").unwrap(), Outlook::Records);

@@ -41,6 +41,8 @@ impl Shelf {
             }
         }
         self.moved.extend(renamed);
+        // A power cut must find one of the two.
+        self.sync()?;
         self.segments.retain(|one| one.number != number);
         remove(&self.path(number));
         Ok(true)
