@@ -22,7 +22,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -132,12 +131,10 @@ async fn accept(listener: OpenListener, view: Arc<View>, doors: Arc<Semaphore>) 
     loop {
         // A pause after an error: too many open files, mostly.
         let accepted = match &listener {
-            OpenListener::Tcp { listener, .. } => {
-                tcp(listener, &view, &doors, &mut connections).await
-            }
-            OpenListener::Unix { listener, .. } => {
-                unix(listener, &view, &doors, &mut connections).await
-            }
+            OpenListener::Tcp { listener, .. } => (listener.accept().await)
+                .map(|(stream, _)| admit(stream, &view, &doors, &mut connections)),
+            OpenListener::Unix { listener, .. } => (listener.accept().await)
+                .map(|(stream, _)| admit(stream, &view, &doors, &mut connections)),
         };
         if let Err(error) = accepted {
             log::debug!("admin: {error}");
@@ -147,30 +144,16 @@ async fn accept(listener: OpenListener, view: Arc<View>, doors: Arc<Semaphore>) 
     }
 }
 
-async fn tcp(
-    listener: &TcpListener,
+/// Serves a connection, unless there are too many.
+fn admit(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     view: &Arc<View>,
     doors: &Arc<Semaphore>,
     connections: &mut JoinSet<()>,
-) -> std::io::Result<()> {
-    let (stream, _) = listener.accept().await?;
+) {
     if let Ok(door) = doors.clone().try_acquire_owned() {
         connections.spawn(serve(stream, view.clone(), door));
     }
-    Ok(())
-}
-
-async fn unix(
-    listener: &UnixListener,
-    view: &Arc<View>,
-    doors: &Arc<Semaphore>,
-    connections: &mut JoinSet<()>,
-) -> std::io::Result<()> {
-    let (stream, _) = listener.accept().await?;
-    if let Ok(door) = doors.clone().try_acquire_owned() {
-        connections.spawn(serve(stream, view.clone(), door));
-    }
-    Ok(())
 }
 
 /// One request on each connection: who holds one open keeps out nobody for long.
