@@ -120,6 +120,12 @@ impl Shelf {
         self.segments.iter().filter(|one| one.doubtful).map(|one| u64::from(one.live)).sum()
     }
 
+    /// From now on the disk takes nothing of the file in use.
+    #[cfg(test)]
+    pub(in crate::uplink::spool) fn break_disk(&mut self) {
+        self.writer.as_mut().unwrap().break_disk();
+    }
+
     fn sync_records(&mut self) -> bool {
         let synced = match self.writer.as_mut().map(super::Writer::sync) {
             Some(Ok(some)) => some,

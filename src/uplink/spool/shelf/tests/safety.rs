@@ -167,7 +167,7 @@ fn what_the_disk_refuses_does_not_count_as_safe_and_is_not_asked_for_twice() {
     write(&mut shelf, 0..10, false);
     assert!(shelf.sync() && shelf.refusal().is_none());
     let place = write(&mut shelf, 10..20, false);
-    shelf.writer.as_mut().unwrap().break_disk();
+    shelf.break_disk();
     assert_eq!((shelf.durable(), shelf.doubtful()), (20, 0));
     shelf.sync();
     assert_eq!(shelf.refusal().unwrap().records, 20);
@@ -192,7 +192,7 @@ fn a_file_that_is_sealed_is_on_disk_unless_nobody_wants_that() {
         let folder = tempfile::tempdir().unwrap();
         let mut shelf = Shelf::new(Kind::Trace, folder.path(), sync);
         write(&mut shelf, 0..10, false);
-        shelf.writer.as_mut().unwrap().break_disk();
+        shelf.break_disk();
         // It has reached its size.
         write_at(&mut shelf, 10..20, 1, 1, false);
         assert_eq!(shelf.refusal().is_some(), refused, "{sync:?}");
