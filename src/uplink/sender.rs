@@ -267,7 +267,7 @@ impl Sender {
                 // Others may show whether it is the record or the backend.
                 self.complain(&error, "a record the backend breaks over waits behind the others");
                 ledger.shift(method.kind, count, Seat::Sent, Seat::Queued);
-                self.lane.defer(parcels);
+                self.lane.defer(parcels, &ledger);
             }
             Verdict::Rejected(error) | Verdict::Unwanted(error) => {
                 self.trust();
