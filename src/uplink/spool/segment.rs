@@ -231,7 +231,16 @@ fn allocate(_: &File, _: u64) -> io::Result<()> {
 
 /// Has the disk take the names of a folder's files. Those of one journal come in the order they were made and removed in.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+    File::open(folder)?.sync_all()?;
+    #[cfg(test)]
+    SYNCED.with_borrow_mut(|synced| synced.push(folder.to_owned()));
+    Ok(())
+}
+
+#[cfg(test)]
+thread_local! {
+    /// The folders that this thread has synced.
+    pub(super) static SYNCED: std::cell::RefCell<Vec<PathBuf>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
 /// Adds marks for these records, given in rising order; says how many bytes they take.

@@ -54,6 +54,8 @@ pub(super) struct Worker {
     counted: Vec<Option<u64>>,
     /// The disk has refused something, and has taken nothing since.
     refused: bool,
+    /// Marks cannot be written.
+    unmarked: bool,
     /// When writing is tried again after a failure.
     retry: Option<Instant>,
     full: bool,
@@ -79,7 +81,7 @@ const GROUP: usize = 256 * 1024;
 const TICK: Duration = Duration::from_secs(1);
 /// The longest wait while records are left to be read, and lanes are kept open.
 const SHORT_TICK: Duration = Duration::from_millis(20);
-/// How often the disk is made to have everything, with `spool.sync=interval`.
+/// How often the disk is made to have everything, unless `spool.sync` is `never`.
 const SYNC: Duration = Duration::from_secs(1);
 /// How often orphaned slots are looked for.
 const SEARCH: Duration = Duration::from_secs(10);
@@ -111,6 +113,7 @@ impl Worker {
             answers: Vec::new(),
             counted: vec![None; Kind::ALL.len()],
             refused: false,
+            unmarked: false,
             retry: None,
             full: false,
             synced: begun,
@@ -194,8 +197,9 @@ impl Worker {
 
     /// What has to be done from time to time; says whether there is nothing left of it.
     fn tend(&mut self, uplink: &Uplink) -> bool {
-        if self.settings.sync == SpoolSync::Interval && self.synced.elapsed() >= SYNC {
-            self.sync();
+        if self.settings.sync != SpoolSync::Never && self.synced.elapsed() >= SYNC {
+            self.synced = Instant::now();
+            self.sync(Shelf::sync);
         }
         if self.searched.elapsed() >= SEARCH {
             self.searched = Instant::now();
@@ -296,7 +300,8 @@ impl Worker {
     /// The uplink is gone without a stop: what it had handed over is written all the same.
     fn write_blindly(&mut self) {
         for kind in Kind::ALL {
-            self.shelves[kind.index()].settle(&mut self.done[kind.index()]);
+            // Who is told is gone; what comes back is sent again.
+            let _ = self.shelves[kind.index()].settle(&mut self.done[kind.index()]);
             let items: Vec<Pending> = self.pending[kind.index()].drain(..).collect();
             if items.iter().any(|item| matches!(item, Pending::Record(_)))
                 && let Err(error) = self.append(kind, &items, true)

@@ -14,12 +14,12 @@ use crate::uplink::spool::segment;
 
 impl Shelf {
     /// Records need not be sent any more. Those that could not be marked so are left in `places`: they may come
-    /// back, and it is to be tried again.
-    pub(in crate::uplink::spool) fn settle(&mut self, places: &mut Vec<Place>) {
+    /// back, and it is to be tried again. Says why.
+    pub(in crate::uplink::spool) fn settle(&mut self, places: &mut Vec<Place>) -> io::Result<()> {
         places.sort_unstable();
         places.dedup();
         let newest = self.writer.as_ref().and(self.segments.back()).map(|one| one.number);
-        let mut failed = Vec::new();
+        let (mut failed, mut result) = (Vec::new(), Ok(()));
         for run in places.chunk_by(|a, b| a.segment == b.segment) {
             let Some(at) = run.first().and_then(|first| self.find(first.segment)) else { continue };
             let segment = &mut self.segments[at];
@@ -32,7 +32,7 @@ impl Shelf {
             // Also for the last records of a file: it may not be possible to remove it.
             let path = self.folder.join(Self::name(self.kind, segment.number));
             if let Err(error) = segment.mark(&path, &fresh) {
-                log::debug!("{}: marks are not written: {error}", path.display());
+                result = Err(error);
                 failed.extend_from_slice(run);
                 continue;
             }
@@ -45,6 +45,7 @@ impl Shelf {
         }
         *places = failed;
         self.sweep();
+        result
     }
 
     /// Removes the oldest file, whatever is in it, and says how many of its records were nowhere else; `None` if
@@ -126,7 +127,8 @@ impl Shelf {
         self.writer.as_mut().unwrap().break_disk();
     }
 
-    fn sync_records(&mut self) -> bool {
+    /// The same for records and the names of their files.
+    pub(in crate::uplink::spool) fn sync_records(&mut self) -> bool {
         let synced = match self.writer.as_mut().map(super::Writer::sync) {
             Some(Ok(some)) => some,
             Some(Err(error)) => {

@@ -58,7 +58,7 @@ fn read(shelf: &mut Shelf) -> Vec<u32> {
 fn settle(shelf: &mut Shelf, places: impl IntoIterator<Item = Place>) -> u64 {
     let before = shelf.durable();
     let mut places: Vec<Place> = places.into_iter().collect();
-    shelf.settle(&mut places);
+    shelf.settle(&mut places).unwrap();
     assert!(places.is_empty(), "all of them are marked");
     before - shelf.durable()
 }

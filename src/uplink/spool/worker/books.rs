@@ -2,6 +2,7 @@
 
 use super::Worker;
 use crate::config::SpoolSync;
+use crate::error::{Chain, Code, Error};
 use crate::protocol::Kind;
 use crate::uplink::Uplink;
 use crate::uplink::ledger::{Amount, Fate, Seat};
@@ -10,10 +11,18 @@ use crate::uplink::{DropReason, ledger::Ledger};
 impl Worker {
     /// Carries out what was said about records that are done, and answers whoever waits for that.
     pub(super) fn settle(&mut self) {
+        let mut result = Ok(());
         for (shelf, places) in self.shelves.iter_mut().zip(&mut self.done) {
             if !places.is_empty() {
-                shelf.settle(places);
+                result = result.and(shelf.settle(places));
             }
+        }
+        let failed = std::mem::replace(&mut self.unmarked, result.is_err());
+        if let Err(error) = result
+            && !failed
+        {
+            let failing = Error::new(Code::SpoolFailing).file(self.slot.folder()).because(error);
+            log::warn!("{}; metrics that it holds wait until they can be marked", Chain(&failing));
         }
         let mut answers = std::mem::take(&mut self.answers);
         // Those of one kind have one answer.

@@ -11,6 +11,7 @@ use crate::transport::{Transport, targets};
 use crate::uplink::lane::{Lane, Record};
 use crate::uplink::ledger::{Fate, Seat};
 use crate::uplink::parcel::Parcel;
+use crate::uplink::spool::segment::SYNCED;
 use crate::uplink::{Passport, UplinkSettings};
 
 const RECORDS: u64 = 12_000;
@@ -90,7 +91,11 @@ const METERS: &str = "/skywalking.v3.MeterReportService/collectBatch";
 
 /// A worker without a thread, and an uplink whose books it keeps.
 fn worker(folder: &std::path::Path, sync: &str) -> (Worker, Uplink) {
-    let uplink = uplink(&folder.join("uplink"));
+    worker_of(folder, "uplink", sync)
+}
+
+fn worker_of(folder: &std::path::Path, name: &str, sync: &str) -> (Worker, Uplink) {
+    let uplink = uplink(&folder.join(name));
     let path = folder.join("worker").display().to_string();
     let loader = Loader::new().environment([]).set("spool.path", path).set("spool.sync", sync);
     let loader = loader.set("collector.backend_service", "127.0.0.1:1");
@@ -193,4 +198,33 @@ async fn whoever_has_given_up_waiting_leaves_nothing_behind() {
     assert_eq!(worker.pending[at].len(), 2, "the record, and the one who still waits");
     drop(last);
     uplink.abandon();
+}
+
+/// The names of slots and files are lost with the power as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_disk_is_asked_for_the_names_of_slots_and_files() {
+    for (sync, asked) in [("always", true), ("interval", true), ("never", false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let synced = || SYNCED.take();
+        synced();
+        let (mut dead, uplink) = worker(folder.path(), sync);
+        let root = folder.path().join("worker");
+        assert_eq!(synced().contains(&root), asked, "{sync}");
+        submit(&mut dead, &uplink, 10);
+        dead.round(&uplink);
+        let slot = dead.slot.folder().to_owned();
+        // One that answers only then, or a second later.
+        assert_eq!(synced().contains(&slot), sync == "always", "{sync}");
+        let (mut living, other) = worker_of(folder.path(), "other", sync);
+        drop(dead);
+        synced();
+        living.adopt(&other);
+        let folders = synced();
+        assert_eq!(other.books().total.recovered, 10);
+        for folder in [living.slot.folder(), &slot] {
+            assert_eq!(folders.iter().any(|one| one == folder), asked, "{sync}: {folders:?}");
+        }
+        uplink.abandon();
+        other.abandon();
+    }
 }

@@ -47,7 +47,7 @@ impl Worker {
                 return;
             }
             if self.settings.sync == SpoolSync::Always {
-                self.sync();
+                self.sync(Shelf::sync_records);
             }
             self.heed();
             self.count(uplink);
@@ -241,12 +241,11 @@ impl Worker {
         (self.settings.max_bytes / 32).clamp(64 * 1024, 16 * 1024 * 1024)
     }
 
-    /// Has the disk take everything.
-    pub(super) fn sync(&mut self) {
-        self.synced = Instant::now();
+    /// Has the disk take what there is on each shelf.
+    pub(super) fn sync(&mut self, what: fn(&mut Shelf) -> bool) {
         let mut some = false;
         for shelf in &mut self.shelves {
-            some |= shelf.sync();
+            some |= what(shelf);
         }
         if !self.heed() && some && std::mem::take(&mut self.refused) {
             self.recovered();
