@@ -55,7 +55,7 @@ impl Worker {
     pub(super) fn count(&mut self, uplink: &Uplink) {
         for (shelf, counted) in self.shelves.iter().zip(&mut self.counted) {
             let durable = shelf.durable();
-            if std::mem::replace(counted, Some(durable)) != Some(durable) {
+            if counted.replace(durable) != Some(durable) {
                 uplink.0.ledger.set_durable(shelf.kind(), durable);
             }
         }
