@@ -29,6 +29,8 @@ impl Shelf {
             if fresh.is_empty() {
                 continue;
             }
+            // The list of marks may be a new file.
+            self.unlisted |= segment.marked == 0;
             // Also for the last records of a file: it may not be possible to remove it.
             let path = self.folder.join(Self::name(self.kind, segment.number));
             if let Err(error) = segment.mark(&path, &fresh) {

@@ -241,6 +241,24 @@ fn marks_that_the_disk_refused_are_written_anew() {
     assert_eq!(fs::metadata(&marks).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
+/// A file of an earlier process may have none so far, and one that is not found at the next start marks nothing.
+#[test]
+fn a_new_list_of_marks_is_on_disk_with_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&mut Shelf::new(Kind::Meter, folder.path(), SpoolSync::Always), 0..10, false);
+    let marks = segment::marks_path(&folder.path().join(Shelf::name(Kind::Meter, 1)));
+    fs::remove_file(&marks).unwrap();
+    let mut shelf = Shelf::new(Kind::Meter, folder.path(), SpoolSync::Always);
+    assert_eq!(shelf.take_over(1, 1).unwrap(), 10);
+    settle(&mut shelf, [Place { segment: 1, index: 0 }]);
+    segment::SYNCED.take();
+    assert!(shelf.sync_marks().unwrap());
+    assert_eq!(segment::SYNCED.take(), [folder.path()]);
+    settle(&mut shelf, [Place { segment: 1, index: 1 }]);
+    assert!(shelf.sync_marks().unwrap());
+    assert!(segment::SYNCED.take().is_empty(), "it has it");
+}
+
 /// The names of files are part of what is promised.
 #[test]
 fn a_folder_that_cannot_be_synced_puts_its_new_files_in_doubt() {
