@@ -261,12 +261,13 @@ impl Keeper {
     fn ended(&mut self, error: Error) {
         let Some(serving) = self.serving.take() else { return };
         self.backends.hurry();
-        let lasted = serving.since.elapsed() >= HEALTHY || serving.connection.was_of_use();
+        let lasted = serving.since.elapsed() >= HEALTHY;
         let Some(at) = serving.backend else { return };
-        if lasted {
+        if lasted || serving.connection.was_of_use() {
             self.backends.is_healthy(at);
         }
         match error.code() {
+            // One that goes away again and again must not be spun on: it rests like the others.
             Code::BackendGoesAway if lasted => {
                 log::info!("{error}; connecting anew");
                 self.backends.move_on();
