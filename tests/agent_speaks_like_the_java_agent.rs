@@ -198,6 +198,26 @@ fn what_failed_is_said_again_long_before_the_next_heartbeat() {
 }
 
 #[test]
+fn the_heart_beats_though_the_properties_are_refused() {
+    let fixture = Fixture::new();
+    fixture.set_faults(vec![Fault::status(3).on("reportInstanceProperties")]);
+    // Also where each beat would be the properties instead.
+    for factor in ["10", "1"] {
+        let before = fixture.seen(KEEP_ALIVE).len() as u64;
+        let periods = [
+            ("collector.heartbeat_period", "1"),
+            ("collector.properties_report_period_factor", factor),
+        ];
+        let _agent = fixture.agent(&periods, host());
+        fixture.await_seen(KEEP_ALIVE, before + 3);
+    }
+    assert!(fixture.seen(PROPERTIES).is_empty());
+    fixture.set_faults(Vec::new());
+    let _agent = fixture.agent(&[], host());
+    fixture.await_seen(PROPERTIES, 1);
+}
+
+#[test]
 fn a_backend_that_refuses_the_agent_is_not_pestered() {
     let fixture = Fixture::new();
     fixture.set_faults(vec![Fault::status(7).on("reportInstanceProperties")]);
