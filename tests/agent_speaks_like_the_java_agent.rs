@@ -137,6 +137,16 @@ fn start_and_shutdown_are_events_and_the_shutdown_comes_last() {
     assert_ne!(start[0].uuid, shutdown[0].uuid);
 }
 
+/// `Duration::MAX` is how a host says "for ever".
+#[test]
+fn a_shutdown_without_a_limit_ends_when_all_is_delivered() {
+    let fixture = Fixture::new();
+    let agent = fixture.agent(&[], host());
+    assert_eq!(agent.flush(Duration::MAX).wait(), 0);
+    assert_eq!(agent.shutdown(Duration::MAX).wait(), 0);
+    assert_eq!(fixture.events("Shutdown").len(), 1);
+}
+
 #[test]
 fn every_call_carries_version_and_token() {
     let fixture = Fixture::new();

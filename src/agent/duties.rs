@@ -115,14 +115,14 @@ impl Duties {
     /// Ends the duties: what is queued is delivered, and the shutdown event comes last, all within
     /// `limit`. Without a link there is no event.
     pub async fn stop(mut self, limit: Duration) {
-        let deadline = Instant::now() + limit;
+        let begun = Instant::now();
         self.tasks.abort_all();
         self.uplink.flush(limit.mul_f64(FOR_RECORDS)).await;
         if !self.voice.events || !matches!(self.caller.transport().state(), State::Ready(_)) {
             return;
         }
         announce(&self.voice, &self.uplink, Milestone::Shutdown);
-        self.uplink.flush(deadline.saturating_duration_since(Instant::now())).await;
+        self.uplink.flush(limit.saturating_sub(begun.elapsed())).await;
     }
 
     /// Reports that a profiling task is over, in the background.

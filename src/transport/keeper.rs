@@ -19,7 +19,7 @@ use super::census::Census;
 use super::connection::Connection;
 use super::connector::Dial;
 use super::resolve::Resolve;
-use super::state::{BackendStatus, Phase, Upkeep};
+use super::state::{BackendStatus, EVER, Phase, Upkeep};
 use crate::error::{Chain, Code, Error, Result};
 
 /// What the keeper is told.
@@ -91,6 +91,7 @@ impl Keeper {
         statuses: watch::Sender<Vec<BackendStatus>>,
         census: Census,
     ) -> Self {
+        let upkeep = upkeep.bounded();
         Self {
             backends: Backends::new(targets, upkeep.longest_rest),
             upkeep,
@@ -298,7 +299,7 @@ impl Keeper {
         // What is under way is for the old targets.
         self.work.abort_all();
         self.attempts = Attempts::default();
-        let bound = Instant::now() + drain;
+        let bound = Instant::now() + drain.min(EVER);
         if let Some(serving) = &mut self.serving {
             serving.backend = None;
             serving.lookup = None;
