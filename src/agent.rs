@@ -39,7 +39,7 @@ mod voice;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -304,19 +304,28 @@ impl Agent {
         };
         let (tell, answer) = oneshot::channel();
         let (uplink, works) = (live.uplink.clone(), live.works.clone());
+        // The threads that are to end cannot wait for their own end. A host may exit as soon as it
+        // has its answer, and take down an OpenSSL that they still use.
+        let (hand_over, handed) = mpsc::channel::<(Option<Engine>, oneshot::Sender<u64>, u64)>();
+        let end = move || {
+            // An error: the agent was dropped meanwhile, and its engine with it.
+            let Ok((engine, tell, left)) = handed.recv() else { return };
+            if let Some(engine) = engine {
+                engine.stop(Duration::ZERO);
+            }
+            // Whoever asked may be gone.
+            let _ = tell.send(left);
+        };
+        let end = std::thread::Builder::new().name("skytls-end".to_owned()).spawn(end);
         live.handle.spawn(async move {
             let left = wind_up(duties, uplink, limit).await;
-            let engine = works.lock().unwrap_or_else(PoisonError::into_inner).engine.take();
-            let end = move || {
-                if let Some(engine) = engine {
-                    engine.stop(Duration::ZERO);
-                }
-                // Whoever asked may be gone.
+            if let Err(error) = end {
+                log::warn!("the engine's threads end with the agent, and not before: {error}");
                 let _ = tell.send(left);
-            };
-            // The threads that are to end cannot wait for their own end. A host may exit as soon as it
-            // has its answer, and take down an OpenSSL that they still use.
-            let _ = std::thread::Builder::new().name("skytls-end".to_owned()).spawn(end);
+                return;
+            }
+            let engine = works.lock().unwrap_or_else(PoisonError::into_inner).engine.take();
+            let _ = hand_over.send((engine, tell, left));
         });
         Pending::new(answer, live.uplink.clone())
     }
@@ -467,10 +476,9 @@ impl Content<'_> {
 /// Delivers what is queued, then what the duties have to say at the end; the rest is given up. Says how many
 /// records that were.
 async fn wind_up(duties: Duties, uplink: Uplink, limit: Duration) -> u64 {
-    let deadline = Instant::now() + limit;
+    let begun = Instant::now();
     duties.stop(limit).await;
-    let rest = deadline.saturating_duration_since(Instant::now());
-    uplink.flush(rest).await;
+    uplink.flush(limit.saturating_sub(begun.elapsed())).await;
     uplink.abandon()
 }
 

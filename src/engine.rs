@@ -124,7 +124,7 @@ impl Engine {
         let left = self.uplink.abandon();
         if let Some(runtime) = self.runtime.take() {
             // A thread that is still at work when the process exits would use an OpenSSL that is being
-            // taken down. Only a name that is being looked up makes this last.
+            // taken down. Only a name that is being looked up, or a callback of the host, makes this last.
             runtime.shutdown_timeout(FAREWELL);
         }
         left
@@ -148,7 +148,8 @@ fn runtime(purpose: Purpose) -> Result<Runtime> {
     }
     builder
         .thread_name("skytls")
-        // Only name resolution blocks.
+        // Only name resolution and callbacks for the backend's orders block, and of those there is one at
+        // a time: a host that blocks leaves names the other threads.
         .max_blocking_threads(4)
         .enable_all()
         .build()

@@ -13,6 +13,7 @@
 //! back-off and cannot retire a connection, so it is not used for records.
 
 pub(crate) mod alpn;
+mod attempts;
 mod backends;
 pub(crate) mod backoff;
 mod bundle;

@@ -137,6 +137,16 @@ fn start_and_shutdown_are_events_and_the_shutdown_comes_last() {
     assert_ne!(start[0].uuid, shutdown[0].uuid);
 }
 
+/// `Duration::MAX` is how a host says "for ever".
+#[test]
+fn a_shutdown_without_a_limit_ends_when_all_is_delivered() {
+    let fixture = Fixture::new();
+    let agent = fixture.agent(&[], host());
+    assert_eq!(agent.flush(Duration::MAX).wait(), 0);
+    assert_eq!(agent.shutdown(Duration::MAX).wait(), 0);
+    assert_eq!(fixture.events("Shutdown").len(), 1);
+}
+
 #[test]
 fn every_call_carries_version_and_token() {
     let fixture = Fixture::new();
@@ -195,6 +205,26 @@ fn what_failed_is_said_again_long_before_the_next_heartbeat() {
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     assert!(fixture.seen(KEEP_ALIVE).is_empty());
     assert!(fixture.collector.counts().calls_refused == 3, "{:?}", fixture.collector.counts());
+}
+
+#[test]
+fn the_heart_beats_though_the_properties_are_refused() {
+    let fixture = Fixture::new();
+    fixture.set_faults(vec![Fault::status(3).on("reportInstanceProperties")]);
+    // Also where each beat would be the properties instead.
+    for factor in ["10", "1"] {
+        let before = fixture.seen(KEEP_ALIVE).len() as u64;
+        let periods = [
+            ("collector.heartbeat_period", "1"),
+            ("collector.properties_report_period_factor", factor),
+        ];
+        let _agent = fixture.agent(&periods, host());
+        fixture.await_seen(KEEP_ALIVE, before + 3);
+    }
+    assert!(fixture.seen(PROPERTIES).is_empty());
+    fixture.set_faults(Vec::new());
+    let _agent = fixture.agent(&[], host());
+    fixture.await_seen(PROPERTIES, 1);
 }
 
 #[test]

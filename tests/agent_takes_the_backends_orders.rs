@@ -73,6 +73,25 @@ fn a_watcher_hears_of_changes_only_and_of_the_end_of_a_value() {
 }
 
 #[test]
+fn a_watcher_that_panics_keeps_the_change_from_nobody() {
+    let fixture = Fixture::new();
+    let values = [("a", "1"), ("b", "2"), ("c", "3")];
+    fixture.reply(CONFIGURATION, [configuration("1", "u1", &values)]);
+    let (tell, told) = channel();
+    let tells = |key: &'static str| {
+        let tell = tell.clone();
+        move |value: Option<&str>| tell.send((key, value.map(str::to_owned))).unwrap()
+    };
+    let host = Host::new("rust")
+        .watch("a", tells("a"))
+        .watch("b", |_| panic!("a host's own fault"))
+        .watch("c", tells("c"));
+    let _agent = fixture.agent(&QUICK, host);
+    let some = |value: &str| Some(value.to_owned());
+    assert_eq!([next(&told), next(&told)], [("a", some("1")), ("c", some("3"))]);
+}
+
+#[test]
 fn nothing_is_asked_for_that_nobody_watches() {
     let fixture = Fixture::new();
     let agent = fixture.agent(&QUICK, Host::new("rust"));

@@ -71,6 +71,40 @@ async fn the_next_one_takes_over_within_a_second_and_nothing_is_lost() {
     link.everything_arrived().await;
 }
 
+/// One that accepts and says nothing costs half a second at most, wherever it stands in the row and whether or
+/// not it is being tried already.
+#[tokio::test]
+async fn a_silent_one_ahead_does_not_hold_the_living_up() {
+    // The start is random: each of the three has to be the first once.
+    let mut begun_with = [false; 3];
+    while begun_with != [true; 3] {
+        // Whoever connects is in the backlog, and never served.
+        let silent = std::net::TcpListener::bind(any()).unwrap();
+        let received = Received::default();
+        let (one, two) = (received.collector(any()).await, received.collector(any()).await);
+        let all = [silent.local_addr().unwrap(), one.address(), two.address()];
+        let mut link = Link::with(&settings(&all, &[]), targets_of(&all), received);
+        let begun = Instant::now();
+        let in_use = ready(&link.transport).await.backend;
+        assert!(begun.elapsed() < FAILOVER, "{:?}", begun.elapsed());
+        let silent_first = link.transport.connections().values().sum::<usize>() == 2;
+        link.feed();
+        link.received.fresh().await;
+        let (dead, alive, place) =
+            if in_use == one.address().to_string() { (one, two, 1) } else { (two, one, 2) };
+        begun_with[if silent_first { 0 } else { place }] = true;
+        let begun = Instant::now();
+        drop(dead);
+        counted(&alive, |counts| counts.received > 0).await;
+        assert!(begun.elapsed() < FAILOVER, "{place}, {silent_first}: {:?}", begun.elapsed());
+        link.everything_arrived().await;
+        // The attempt at it is under way still.
+        silent.set_nonblocking(true).unwrap();
+        let attempts = std::iter::from_fn(|| silent.accept().ok()).count();
+        assert!(attempts <= 1, "{attempts}");
+    }
+}
+
 #[tokio::test]
 async fn all_are_dead_and_then_one_is_back() {
     let all = [nobody(), nobody(), nobody()];

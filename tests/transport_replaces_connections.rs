@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use skytls::server::{Effect, Fault};
-use skytls::transport::State;
+use skytls::transport::{State, Transport, Upkeep};
 use transport_fixture::*;
 
 const AMPLE: Duration = Duration::from_secs(20);
@@ -89,6 +89,24 @@ async fn targets_that_do_not_work_leave_the_old_connection_its_time() {
     transport.replace(targets_of(&[collector.address()]), AMPLE);
     within(transport.ready()).await.unwrap();
     keep_alive(&transport).await.unwrap();
+}
+
+/// `Duration::MAX` is how a host says "never".
+#[tokio::test]
+async fn times_without_an_end_are_taken_as_such() {
+    let (first, second) = (collector(any()).await, collector(any()).await);
+    let mut upkeep = Upkeep::default();
+    upkeep.patience = Duration::MAX;
+    upkeep.longest_rest = Duration::MAX;
+    upkeep.lookup = Some(Duration::MAX);
+    upkeep.max_age = Some(Duration::MAX);
+    upkeep.ping = Some(Duration::MAX);
+    let transport = Transport::with(targets_of(&[first.address()]), upkeep);
+    keep_alive(&transport).await.unwrap();
+    let generation = transport.replace(targets_of(&[second.address()]), Duration::MAX);
+    within(transport.retired_before(generation)).await;
+    keep_alive(&transport).await.unwrap();
+    assert_eq!((first.counts().received, second.counts().received), (1, 1));
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
-use super::configuration::{self, Watchers};
+use super::configuration::{self, Change, Watchers};
 use super::profile::{self, ProfileTask};
 use crate::protocol::v3::{Command, Commands};
 
@@ -26,6 +26,9 @@ pub(super) struct Orders {
     /// When the newest profiling task was made: the backend sends only later ones.
     newest_task: AtomicI64,
 }
+
+/// A call of one of the host's callbacks.
+type Work = Box<dyn FnOnce() + Send>;
 
 /// The serial numbers of the last commands.
 #[derive(Debug, Default)]
@@ -78,42 +81,41 @@ impl Orders {
         watchers: Arc<Watchers>,
     ) {
         while let Some(command) = pending.recv().await {
-            let Some(work) = self.assign(command, &handlers, &watchers) else { continue };
-            // A host may block, or panic: neither must stop the engine.
-            if let Err(error) = tokio::task::spawn_blocking(work).await
-                && error.is_panic()
-            {
-                log::error!("the host panicked over a command of the backend");
+            for work in self.assign(command, &handlers, &watchers) {
+                // A host may block, or panic: neither must stop the engine, or keep from others what
+                // concerns them.
+                if let Err(error) = tokio::task::spawn_blocking(work).await
+                    && error.is_panic()
+                {
+                    log::error!("the host panicked over a command of the backend");
+                }
             }
         }
     }
 
-    fn assign(
-        &self,
-        command: Command,
-        handlers: &Handlers,
-        watchers: &Watchers,
-    ) -> Option<Box<dyn FnOnce() + Send>> {
+    /// What is to be called because of a command, one after the other.
+    fn assign(&self, command: Command, handlers: &Handlers, watchers: &Watchers) -> Vec<Work> {
         match command.command.as_str() {
             configuration::COMMAND => {
-                let changes = watchers.update(&command);
-                (!changes.is_empty())
-                    .then(|| Box::new(move || changes.into_iter().for_each(|c| c.tell())) as _)
+                let tell = |change: Change| -> Work { Box::new(move || change.tell()) };
+                watchers.update(&command).into_iter().map(tell).collect()
             }
             profile::COMMAND => {
                 let Some(task) = ProfileTask::read(&command) else {
                     log::warn!("a profiling task of the backend is incomplete");
-                    return None;
+                    return Vec::new();
                 };
                 self.newest_task.fetch_max(task.create_time, Relaxed);
-                let take = handlers.profile.clone()?;
-                Some(Box::new(move || take(task)))
+                match handlers.profile.clone() {
+                    Some(take) => vec![Box::new(move || take(task))],
+                    None => Vec::new(),
+                }
             }
             name => match handlers.other.clone() {
-                Some(take) => Some(Box::new(move || take(command))),
+                Some(take) => vec![Box::new(move || take(command))],
                 None => {
                     log::debug!("nobody takes the command {name:?}");
-                    None
+                    Vec::new()
                 }
             },
         }

@@ -115,14 +115,14 @@ impl Duties {
     /// Ends the duties: what is queued is delivered, and the shutdown event comes last, all within
     /// `limit`. Without a link there is no event.
     pub async fn stop(mut self, limit: Duration) {
-        let deadline = Instant::now() + limit;
+        let begun = Instant::now();
         self.tasks.abort_all();
         self.uplink.flush(limit.mul_f64(FOR_RECORDS)).await;
         if !self.voice.events || !matches!(self.caller.transport().state(), State::Ready(_)) {
             return;
         }
         announce(&self.voice, &self.uplink, Milestone::Shutdown);
-        self.uplink.flush(deadline.saturating_duration_since(Instant::now())).await;
+        self.uplink.flush(limit.saturating_sub(begun.elapsed())).await;
     }
 
     /// Reports that a profiling task is over, in the background.
@@ -152,24 +152,48 @@ fn announce(voice: &Voice, uplink: &Uplink, milestone: Milestone) {
     }
 }
 
-/// The first one, and each that is a multiple of the factor, is the instance properties instead.
+/// The first beat, and each that is a multiple of the factor, is the instance properties instead. A
+/// backend that refuses them gets the other beats all the same, and the properties again in between.
 async fn heartbeat(caller: Caller, voice: Arc<Voice>, orders: Arc<Orders>, periods: DutySettings) {
-    let mut rhythm = Rhythm::new("heartbeat", Duration::ZERO, periods.heartbeat_period);
-    let mut beat: u64 = 0;
-    while rhythm.due(caller.transport()).await {
-        let answer = if beat.is_multiple_of(periods.properties_factor.max(1)) {
-            caller.call(PROPERTIES, voice.properties()).await
-        } else {
-            caller.call(KEEP_ALIVE, voice.ping()).await
+    let period = periods.heartbeat_period;
+    let mut beats = Rhythm::new("heartbeat", Duration::ZERO, period);
+    let mut repeats = Rhythm::new("instance properties", Duration::ZERO, period);
+    let (mut beat, mut owed) = (0_u64, false);
+    loop {
+        let (there, repeated) = tokio::select! {
+            there = beats.due(caller.transport()) => (there, false),
+            there = repeats.due(caller.transport()), if owed => (there, true),
         };
-        match answer {
+        if !there {
+            return;
+        }
+        let in_place = !owed && beat.is_multiple_of(periods.properties_factor.max(1));
+        if repeated || in_place {
+            match caller.call(PROPERTIES, voice.properties()).await {
+                Ok(commands) => {
+                    orders.receive(commands);
+                    repeats.succeeded();
+                    owed = false;
+                }
+                Err(error) => {
+                    repeats.failed(&error);
+                    owed = true;
+                }
+            }
+            if in_place {
+                beats.pass();
+                beat += 1;
+            }
+            continue;
+        }
+        match caller.call(KEEP_ALIVE, voice.ping()).await {
             Ok(commands) => {
                 orders.receive(commands);
-                rhythm.succeeded();
+                beats.succeeded();
                 beat += 1;
             }
             // The same one again: it counts when it has arrived.
-            Err(error) => rhythm.failed(&error),
+            Err(error) => beats.failed(&error),
         }
     }
 }

@@ -11,7 +11,8 @@ use crate::protocol::v3::Command;
 /// What a host says about itself, and what it wants to hear of the backend's commands.
 ///
 /// Callbacks are called one after the other, on a thread that may block. While one runs, later commands
-/// wait, at most 64 of them; one that panics is logged.
+/// wait, at most 64 of them, and nothing else does, but for a shutdown: a quarter of a second at its end. One
+/// that panics is logged, and keeps nothing from the others.
 #[derive(Clone)]
 #[must_use]
 pub struct Host {

@@ -22,13 +22,17 @@ pub(super) struct Rhythm {
 
 /// The rest after a first failure; it doubles up to the period.
 const FIRST_REST: Duration = Duration::from_millis(500);
+/// As good as for ever, for what a host gives, and yet a time that can be added to another.
+const EVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 // === impl Rhythm ===
 
 impl Rhythm {
     /// Due for the first time in `first`.
     pub(super) fn new(name: &'static str, first: Duration, period: Duration) -> Self {
-        Self { name, period, next: Instant::now() + first, rest: FIRST_REST, complaint: None }
+        let period = period.min(EVER);
+        let next = Instant::now() + first.min(EVER);
+        Self { name, period, next, rest: FIRST_REST, complaint: None }
     }
 
     /// Waits until the duty is due and there is a link; `false` at the end of the transport.

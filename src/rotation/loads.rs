@@ -25,8 +25,8 @@ pub struct Pause(());
 /// Pauses loading, after waiting at most for `patience` until what is under way is over.
 pub fn pause(patience: Duration) -> Pause {
     PAUSES.fetch_add(1, Ordering::SeqCst);
-    let until = Instant::now() + patience;
-    while UNDER_WAY.load(Ordering::SeqCst) > 0 && Instant::now() < until {
+    let begun = Instant::now();
+    while UNDER_WAY.load(Ordering::SeqCst) > 0 && begun.elapsed() < patience {
         thread::sleep(LOOK);
     }
     Pause(())
@@ -77,7 +77,7 @@ mod tests {
         let load = Load::begin();
         let (tell, told) = channel();
         thread::scope(|scope| {
-            let pausing = scope.spawn(|| pause(Duration::from_secs(30)));
+            let pausing = scope.spawn(|| pause(Duration::MAX));
             while PAUSES.load(Ordering::SeqCst) == 0 {
                 thread::yield_now();
             }

@@ -89,9 +89,14 @@ impl Backends {
         self.members.get(at).map(|member| &member.target)
     }
 
-    /// The one to try now, if any does not rest.
-    pub(super) fn choose(&self, now: Instant) -> Option<usize> {
-        self.ring().find(|&at| self.members[at].rests_until().is_none_or(|until| until <= now))
+    /// The one to try now beside those that are `busy` being tried: one without trouble, or else the one
+    /// whose rest has been over for longest.
+    pub(super) fn choose(&self, now: Instant, busy: impl Fn(usize) -> bool) -> Option<usize> {
+        let free = || self.ring().filter(|&at| !busy(at));
+        let rested = |&at: &usize| self.members[at].rests_until().is_some_and(|until| until <= now);
+        free()
+            .find(|&at| self.members[at].trouble.is_none())
+            .or_else(|| free().filter(rested).min_by_key(|&at| self.members[at].rests_until()))
     }
 
     /// The others that have rested and may be looked at, while the one at `busy` does the work.
@@ -127,10 +132,12 @@ impl Backends {
         }
     }
 
-    /// This one has worked for a while: its next failure is its first.
+    /// This one has worked until now, even if no second connection could be made meanwhile: its next
+    /// failure is its first, and the outage begins with it.
     pub(super) fn is_healthy(&mut self, at: usize) {
         if let Some(member) = self.members.get_mut(at) {
             member.backoff.reset();
+            member.trouble = None;
         }
     }
 
@@ -221,3 +228,6 @@ impl Member {
         self.trouble.as_ref().map(|trouble| trouble.until)
     }
 }
+
+#[cfg(test)]
+mod tests;

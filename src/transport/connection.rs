@@ -41,7 +41,7 @@ struct Shared {
     /// Closed when the socket is.
     heard: watch::Receiver<bool>,
     standing: Mutex<Standing>,
-    /// Whether the backend has answered a call.
+    /// Whether the backend has answered a call, and not a gateway in its place.
     answered: AtomicBool,
 }
 
@@ -188,7 +188,9 @@ impl Connection {
         match sender.try_send_request(http::Request::from_parts(head, body)).await {
             Ok(response) => {
                 turn.answered();
-                self.shared.answered.store(true, Relaxed);
+                if is_of_use(&response) {
+                    self.shared.answered.store(true, Relaxed);
+                }
                 Ok(response)
             }
             Err(mut error) => Err(match error.take_message() {
@@ -251,6 +253,14 @@ impl Connection {
     fn lost(&self) -> Error {
         Error::new(Code::ConnectionLost).peer(&self.target)
     }
+}
+
+/// Whether the answer is a backend's: gRPC says everything by 200, and a gateway without a backend says
+/// something else, or UNAVAILABLE.
+fn is_of_use<B>(response: &http::Response<B>) -> bool {
+    const UNAVAILABLE: &str = "14";
+    let status = response.headers().get("grpc-status");
+    response.status() == http::StatusCode::OK && status.is_none_or(|status| status != UNAVAILABLE)
 }
 
 /// A connection that is out of use. It does not keep the connection open.

@@ -1,7 +1,7 @@
 //! Holds one connection to one of the backends, heals it, and replaces it while it works.
 //!
 //! One task per transport. It always knows three things: the connection that serves, if any; the
-//! attempt under way, if any; and how each backend is. Whatever happens changes one of them, and then
+//! attempts under way, if any; and how each backend is. Whatever happens changes one of them, and then
 //! the next step follows from all three in [`Keeper::plan`]. It knows nothing of calls.
 
 use std::net::SocketAddr;
@@ -13,12 +13,13 @@ use tokio::task::{JoinError, JoinSet};
 use tower::ServiceExt;
 
 use super::Target;
+use super::attempts::Attempts;
 use super::backends::{Backends, Hurry};
 use super::census::Census;
 use super::connection::Connection;
 use super::connector::Dial;
 use super::resolve::Resolve;
-use super::state::{BackendStatus, Phase, Upkeep};
+use super::state::{BackendStatus, EVER, Phase, Upkeep};
 use crate::error::{Chain, Code, Error, Result};
 
 /// What the keeper is told.
@@ -34,11 +35,7 @@ pub(super) struct Keeper {
     upkeep: Upkeep,
     generation: u64,
     serving: Option<Serving>,
-    /// The backend whose answer is waited for.
-    attempt: Option<usize>,
-    /// The backends that are being dialled: that one, and those that have rested and are looked at
-    /// while another one does the work.
-    dialled: Vec<usize>,
+    attempts: Attempts,
     work: JoinSet<Done>,
     /// When the next steps were last thought of.
     planned: Instant,
@@ -94,13 +91,13 @@ impl Keeper {
         statuses: watch::Sender<Vec<BackendStatus>>,
         census: Census,
     ) -> Self {
+        let upkeep = upkeep.bounded();
         Self {
             backends: Backends::new(targets, upkeep.longest_rest),
             upkeep,
             generation: super::service::FIRST_GENERATION,
             serving: None,
-            attempt: None,
-            dialled: Vec::new(),
+            attempts: Attempts::default(),
             work: JoinSet::new(),
             planned: Instant::now(),
             phases,
@@ -141,19 +138,21 @@ impl Keeper {
     fn plan(&mut self) {
         let now = Instant::now();
         self.planned = now;
-        if self.is_wanted() && self.attempt.is_none() {
-            self.attempt = self.backends.choose(now);
-            self.attempt.into_iter().for_each(|at| self.dial(at));
+        if self.is_wanted()
+            && self.attempts.may_begin(now, self.hurry())
+            && let Some(at) = self.backends.choose(now, |at| self.attempts.include(at))
+        {
+            self.dial(at);
+            self.attempts.wait_for(at, now);
         }
         if let Some(busy) = self.serving.as_ref().and_then(|serving| serving.backend) {
             self.backends.due(busy, now).into_iter().for_each(|at| self.dial(at));
         }
         if self.serving.is_none() {
-            self.show(match (self.attempt, self.backends.reason(), self.backends.next_end(now)) {
-                (None, Some(reason), Some(until)) => {
-                    Phase::Resting { until, reason: reason.clone() }
-                }
-                _ => Phase::Connecting,
+            let rest = self.backends.reason().zip(self.backends.next_end(now));
+            self.show(match rest.filter(|_| self.attempts.is_empty()) {
+                Some((reason, until)) => Phase::Resting { until, reason: reason.clone() },
+                None => Phase::Connecting,
             });
         }
         let serving = self.serving.as_ref().and_then(|serving| serving.backend);
@@ -163,6 +162,14 @@ impl Keeper {
     /// Whether a connection is to be made.
     fn is_wanted(&self) -> bool {
         self.serving.as_ref().is_none_or(|serving| serving.outdated.is_some())
+    }
+
+    /// Whether it must be soon: the one in use, if there is one, ends whatever happens.
+    fn hurry(&self) -> Hurry {
+        match &self.serving {
+            Some(Serving { outdated: Some(Outdated::Replaced(_)), .. }) | None => Hurry::Yes,
+            Some(_) => Hurry::No,
+        }
     }
 
     /// When to look again if nothing else happens.
@@ -176,22 +183,25 @@ impl Keeper {
             None => serving.expires,
         });
         let lookup = serving.and_then(|serving| serving.lookup);
-        [rest, expires, lookup].into_iter().flatten().min()
+        // Whoever has passed it without another one to try waits for the other events.
+        let another =
+            self.attempts.patience().filter(|end| self.is_wanted() && *end > self.planned);
+        [rest, expires, lookup, another].into_iter().flatten().min()
     }
 
     /// Dials a backend, unless that is under way.
     fn dial(&mut self, at: usize) {
         let Some(target) = self.backends.target(at).cloned() else { return };
-        if self.dialled.contains(&at) {
+        if self.attempts.include(at) {
             return;
         }
-        self.dialled.push(at);
         let (generation, care) = (self.generation, self.upkeep.care());
         let present = self.census.enter(generation);
-        self.work.spawn(async move {
+        let task = self.work.spawn(async move {
             let outcome = Connection::open(target, Dial::default(), care, present).await;
             Done::Dialled { at, generation, outcome }
         });
+        self.attempts.begun(at, task.id());
     }
 
     fn done(&mut self, done: Done) {
@@ -199,11 +209,10 @@ impl Keeper {
             // Made for targets that are no longer in force.
             Done::Dialled { generation, .. } if generation != self.generation => {}
             Done::Dialled { at, outcome, .. } => {
-                self.dialled.retain(|dialled| *dialled != at);
-                self.attempt = self.attempt.filter(|attempt| *attempt != at);
+                self.attempts.over(at);
                 match outcome {
                     Ok(connection) if self.is_wanted() => self.serve(at, connection),
-                    // Closed again at once: it was only to be seen that it works.
+                    // Closed again at once: another one was quicker, or it was only to be seen that it works.
                     Ok(_) => self.backends.works(at),
                     Err(error) => self.failed(at, error),
                 }
@@ -214,11 +223,9 @@ impl Keeper {
 
     /// A task that was cancelled is not missed. One that broke must not stop the others.
     fn undone(&mut self, error: &JoinError) {
-        if error.is_panic() {
-            self.dialled.clear();
-            if let Some(at) = self.attempt.take() {
-                self.failed(at, Error::new(Code::Bug).found("an attempt to connect broke"));
-            }
+        if let Some(at) = self.attempts.of_task(error.id()) {
+            self.attempts.over(at);
+            self.failed(at, Error::new(Code::Bug).found("an attempt to connect broke"));
         }
     }
 
@@ -248,23 +255,20 @@ impl Keeper {
     }
 
     fn failed(&mut self, at: usize, error: Error) {
-        let hurry = match &self.serving {
-            Some(Serving { outdated: Some(Outdated::Replaced(_)), .. }) | None => Hurry::Yes,
-            Some(_) => Hurry::No,
-        };
-        self.backends.failed(at, error, hurry);
+        self.backends.failed(at, error, self.hurry());
     }
 
     /// The connection in use takes no more calls.
     fn ended(&mut self, error: Error) {
         let Some(serving) = self.serving.take() else { return };
         self.backends.hurry();
-        let lasted = serving.since.elapsed() >= HEALTHY || serving.connection.was_of_use();
+        let lasted = serving.since.elapsed() >= HEALTHY;
         let Some(at) = serving.backend else { return };
-        if lasted {
+        if lasted || serving.connection.was_of_use() {
             self.backends.is_healthy(at);
         }
         match error.code() {
+            // One that goes away again and again must not be spun on: it rests like the others.
             Code::BackendGoesAway if lasted => {
                 log::info!("{error}; connecting anew");
                 self.backends.move_on();
@@ -294,9 +298,8 @@ impl Keeper {
         self.backends.replace(targets);
         // What is under way is for the old targets.
         self.work.abort_all();
-        self.attempt = None;
-        self.dialled.clear();
-        let bound = Instant::now() + drain;
+        self.attempts = Attempts::default();
+        let bound = Instant::now() + drain.min(EVER);
         if let Some(serving) = &mut self.serving {
             serving.backend = None;
             serving.lookup = None;

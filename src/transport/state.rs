@@ -97,6 +97,9 @@ pub struct Upkeep {
     pub ping: Option<Duration>,
 }
 
+/// As good as for ever.
+pub(super) const EVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 /// The state with what belongs to this room alone.
 #[derive(Debug, Clone)]
 pub(super) enum Phase {
@@ -133,6 +136,15 @@ impl From<&LinkSettings> for Upkeep {
 }
 
 impl Upkeep {
+    /// With times that can be added to others: for a host, `Duration::MAX` means never.
+    pub(super) fn bounded(mut self) -> Self {
+        let Self { patience, longest_rest, lookup, max_age, ping } = &mut self;
+        for time in [patience, longest_rest].into_iter().chain(lookup).chain(max_age).chain(ping) {
+            *time = EVER.min(*time);
+        }
+        self
+    }
+
     pub(super) fn care(&self) -> Care {
         Care { patience: Some(self.patience), ping: self.ping }
     }

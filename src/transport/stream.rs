@@ -77,6 +77,9 @@ struct Protected {
     record: Vec<u8>,
     /// Bytes taken since a flush was asked for.
     fresh: usize,
+    /// A flush has failed; the first time the reader is to tell why.
+    mute: bool,
+    loss: Option<io::Error>,
 }
 
 /// The most that fits into a TLS record (RFC 8446 section 5.1).
@@ -99,7 +102,9 @@ impl Io {
     pub(crate) fn tls(mut stream: Secured, role: Role) -> Self {
         stream.get_mut().gather();
         let record = Vec::with_capacity(RECORD);
-        let protected = Protected { stream, role, autopsy: Autopsy::default(), record, fresh: 0 };
+        let autopsy = Autopsy::default();
+        let protected =
+            Protected { stream, role, autopsy, record, fresh: 0, mute: false, loss: None };
         Self::new(Stream::Tls(Box::new(protected)))
     }
 
@@ -357,7 +362,16 @@ impl Protected {
             return Poll::Ready(Ok(()));
         }
         ready!(self.poll_write(cx))?;
-        self.stream.get_mut().poll_leave(cx)
+        match ready!(self.stream.get_mut().poll_leave(cx)) {
+            // Its last words, such as an alert, may say why, and lie unread: the reader tells.
+            Err(error) if !self.mute => {
+                self.mute = true;
+                self.loss = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Ready(Ok(()))
+            }
+            left => Poll::Ready(left),
+        }
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -366,12 +380,22 @@ impl Protected {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let result = self.examine(result);
         // OpenSSL may have had to answer, as to a change of keys, and nobody else knows.
-        if let Poll::Ready(Err(error)) = self.stream.get_mut().poll_leave(cx) {
-            return Poll::Ready(Err(error));
+        let left = match self.loss.take() {
+            Some(error) => Poll::Ready(Err(error)),
+            None => self.stream.get_mut().poll_leave(cx),
+        };
+        match (result, left) {
+            // What was read, or why it cannot be, says more than that nothing can be sent.
+            (Poll::Pending, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
+            (Poll::Ready(Ok(())), Poll::Ready(Err(error))) if buf.filled().len() == before => {
+                Poll::Ready(Err(error))
+            }
+            (result, _) => result,
         }
-        self.examine(result)
     }
 
     /// Takes down why TLS broke after the handshake.
@@ -397,3 +421,6 @@ impl Autopsy {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use h2::{Reason, RecvStream};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// What is done with a call.
@@ -23,6 +23,10 @@ pub enum Answer {
     Ok,
     /// Broken off by RST_STREAM, before anything is read.
     Reset(Reason),
+    /// Answered with OK if it is the first of its connection; at the next one the connection ends.
+    OkOnce,
+    /// The same, but answered as by a gateway without a backend.
+    GatewayOnce,
 }
 
 /// What a server of bare frames objects to.
@@ -38,6 +42,7 @@ enum Complaint {
 pub struct Server {
     pub address: SocketAddr,
     pub calls: Arc<AtomicUsize>,
+    pub connections: watch::Receiver<usize>,
     /// The most calls that were open at a time.
     pub most: Arc<AtomicUsize>,
     task: JoinHandle<()>,
@@ -65,10 +70,12 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (calls, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (accepted, connections) = watch::channel(0);
         let (answer, counters) = (Arc::new(answer), (calls.clone(), most.clone()));
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                accepted.send_modify(|accepted| *accepted += 1);
                 let (answer, (calls, most)) = (answer.clone(), counters.clone());
                 if std::mem::take(&mut going_away) {
                     let (signs, _) = mpsc::unbounded_channel();
@@ -83,9 +90,14 @@ impl Server {
                     else {
                         return;
                     };
+                    let mut first = true;
                     while let Some(Ok((request, mut respond))) = connection.accept().await {
+                        let is_first = std::mem::take(&mut first);
                         match answer(calls.fetch_add(1, SeqCst)) {
-                            Answer::Ok => {
+                            Answer::OkOnce | Answer::GatewayOnce if !is_first => {
+                                connection.abrupt_shutdown(Reason::NO_ERROR);
+                            }
+                            Answer::Ok | Answer::OkOnce => {
                                 most.fetch_max(open.fetch_add(1, SeqCst) + 1, SeqCst);
                                 let open = open.clone();
                                 tokio::spawn(async move {
@@ -93,12 +105,16 @@ impl Server {
                                 });
                             }
                             Answer::Reset(reason) => respond.send_reset(reason),
+                            Answer::GatewayOnce => {
+                                let head = Response::builder().status(503).body(()).unwrap();
+                                let _ = respond.send_response(head, true);
+                            }
                         }
                     }
                 });
             }
         });
-        Self { address, calls, most, task }
+        Self { address, calls, connections, most, task }
     }
 }
 
