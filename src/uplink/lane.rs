@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::envelope::Passport;
 use super::inbox::{Inbox, Left};
-use super::ledger::Ledger;
+use super::ledger::{Amount, Ledger};
 use super::parcel::{Parcel, Run};
 use super::spool::Place;
 use super::ticket::Ticket;
@@ -53,6 +53,8 @@ struct State {
     queue: VecDeque<Parcel>,
     /// The sum of their lengths.
     bytes: usize,
+    /// How many records they are.
+    records: u64,
     /// Streams that may still add records.
     users: usize,
     /// The one task that waits for records: the sender or the body it has opened.
@@ -125,7 +127,7 @@ impl Lane {
     pub(super) fn put_back(&self, parcels: Vec<Parcel>) {
         let mut state = self.state();
         for parcel in parcels.into_iter().rev() {
-            state.bytes += parcel.amount().bytes as usize;
+            state.count(&parcel);
             state.queue.push_front(parcel);
         }
         // Two streams that failed may come back in the wrong order.
@@ -140,9 +142,17 @@ impl Lane {
         parcels.into_iter().for_each(|parcel| self.push(parcel));
     }
 
-    /// Takes the oldest record out.
+    /// How much is waiting.
     ///
     /// Looking into the inbox takes back the sender's request to be woken, so the sender is told to look, too.
+    pub(super) fn waiting(&self) -> Amount {
+        let state = self.filled();
+        let waiting = Amount { records: state.records, bytes: state.bytes as u64 };
+        wake(state);
+        waiting
+    }
+
+    /// Takes the oldest record out. The sender is told to look, as by [`waiting`](Self::waiting).
     pub(super) fn take_oldest(&self) -> Option<Parcel> {
         let mut state = self.filled();
         let oldest = state.pop(1);
@@ -293,18 +303,26 @@ impl Lane {
 
 impl State {
     fn push(&mut self, parcel: Parcel) {
-        self.bytes += parcel.amount().bytes as usize;
+        self.count(&parcel);
         self.queue.push_back(parcel);
     }
 
     /// The oldest records, `most` at most, as far as they are one parcel.
     fn pop(&mut self, most: u64) -> Option<Parcel> {
         let (parcel, rest) = self.queue.pop_front()?.cut(most);
-        self.bytes -= parcel.amount().bytes as usize;
+        let gone = parcel.amount();
+        self.bytes -= gone.bytes as usize;
+        self.records -= gone.records;
         if let Some(rest) = rest {
             self.queue.push_front(rest);
         }
         Some(parcel)
+    }
+
+    fn count(&mut self, parcel: &Parcel) {
+        let more = parcel.amount();
+        self.bytes += more.bytes as usize;
+        self.records += more.records;
     }
 
     fn wake_later(&mut self, cx: &Context<'_>, wanted: usize) {
