@@ -215,9 +215,11 @@ impl Lane {
         while let Some(most) = wanted
             && state.queue.front().is_some_and(within)
         {
-            let Some(parcel) = state.pop(most) else { return };
+            let Some(parcel) = state.pop(most) else { break };
             wanted = take(parcel);
         }
+        drop(state);
+        self.tend();
     }
 
     /// Says what the lane has to offer, or has `cx` woken when that changes.
@@ -249,6 +251,13 @@ impl Lane {
             inbox.doze();
         }
         Poll::Pending
+    }
+
+    /// Sees to the inbox, while nobody is kept waiting by it.
+    fn tend(&self) {
+        if let Some((inbox, _)) = self.inbox.get() {
+            inbox.tend();
+        }
     }
 
     /// Wakes whoever waits for records.
@@ -364,6 +373,28 @@ mod tests {
         assert!(lane.leave_record(b"x"));
         let heard = tokio::time::timeout(std::time::Duration::from_secs(30), waiting).await;
         assert_eq!(heard.expect("it was woken").unwrap(), Outlook::Records);
+    }
+
+    #[test]
+    fn memory_for_the_next_records_is_got_by_whoever_sends_and_without_the_lock() {
+        let method = protocol::find("/skywalking.v3.EventService/collect").unwrap();
+        let lane = Lane::new(Arc::new(Passport::new(method)), None);
+        lane.join();
+        lane.open_inbox(&Arc::new(Ledger::new(10_000_000, 1000)));
+        let stocked = || lane.inbox.get().map_or(0, |(inbox, _)| inbox.stocked());
+        for _ in 0..20 {
+            assert!(lane.leave_record(&[0; super::super::inbox::LONGEST]));
+        }
+        // Threads that report look, too.
+        let before = stocked();
+        assert_eq!(lane.waiting().records, 20);
+        assert!(lane.take_oldest().is_some());
+        assert_eq!(stocked(), before);
+        lane.take(1, None, |_| {
+            assert_eq!(stocked(), before, "the lock is held");
+            None
+        });
+        assert!(stocked() > before);
     }
 
     #[tokio::test]
