@@ -14,9 +14,11 @@ fn forks_under_load_lose_and_double_nothing() {
     let program = Program::compile("tests/c/forks.c", &[]);
     let begun = Instant::now();
     let out = program.run(&backend, &[&forks.to_string(), "8"]);
-    let mut taken =
-        out.split_whitespace().map(|number| number.parse::<u64>().expect("two numbers"));
-    let (parent, children) = (taken.next().unwrap(), taken.next().unwrap());
+    let [parent, children, median, p99, longest] =
+        out.split_whitespace().map(|number| number.parse::<u64>().unwrap()).collect::<Vec<_>>()[..]
+    else {
+        panic!("{out}")
+    };
     // All but those that never use it; a grandchild adds one.
     let (idle, grand) = (count_of(forks, 7), count_of(forks, 3));
     assert_eq!(children, u64::from((forks - idle) * 5 + grand));
@@ -25,7 +27,8 @@ fn forks_under_load_lose_and_double_nothing() {
     assert!(doubled.is_empty(), "{doubled:?}");
     assert_eq!(payloads.len() as u64, parent + children, "by the books and at the backend");
     support::figures(&format!(
-        "{forks} forks: {parent} records of the parent, {children} of children, {} connections, {:?}",
+        "{forks} forks: {parent} records of the parent, {children} of children, {} connections, {:?}; \
+         held up for {median} µs in the middle, 99 % {p99} µs, longest {longest} µs",
         backend.counts().connections,
         begun.elapsed()
     ));
