@@ -272,7 +272,7 @@ fn an_outage_is_said_once_and_so_is_its_end() {
     }
     let relay = relay.start();
     let local = listening(&relay.line("listening on "));
-    runtime().block_on(async {
+    let backend = runtime().block_on(async {
         let mut client = Client::plain(local).await;
         assert_eq!(client.report(KEEP_ALIVE, 1).await.status, Some(0));
         backend.terminate();
@@ -283,11 +283,13 @@ fn an_outage_is_said_once_and_so_is_its_end() {
         let listen = address.to_string();
         let backend = Skytls::new(["collector", "--listen", &listen]).start();
         relay.line("the backend is back");
-        backend.terminate();
-        backend.finish().expect_code(0);
+        backend
     });
+    // The backend stays until the relay has stopped: it takes the sign of life that is told on its return.
     relay.terminate();
     let said = relay.finish().expect_code(0).stderr;
+    backend.terminate();
+    backend.finish().expect_code(0);
     assert_eq!(said.matches("the backend is away").count(), 1, "{said}");
     assert_eq!(said.matches("the backend is back").count(), 1, "{said}");
 }

@@ -98,8 +98,8 @@ fn a_program_may_use_its_own_openssl_at_the_same_time() {
     let (host, port) = address.split_once(':').unwrap();
     let out = program.command().args([ca.to_str().unwrap(), host, port]).output().unwrap();
     let out = told(&out);
-    assert_eq!(out.matches("own: OpenSSL 3.").count(), 10, "{out}");
-    assert!(out.contains("skytls: OpenSSL 3."), "{out}");
+    assert_eq!(out.matches("own: OpenSSL ").count(), 10, "{out}");
+    assert!(out.contains("skytls: OpenSSL "), "{out}");
     // The one built in, and the host's.
     let copies = format!("{} copies", support::count("SKYTLS_TEST_COPIES", 1));
     assert!(out.contains(&copies), "{out}");

@@ -238,7 +238,7 @@ static void structures_may_be_older(void)
     info.size = sizeof info;
     OK(skytls_library(&info, err));
     CHECK(info.version == SKYTLS_VERSION_NUMBER && skytls_version_number() == info.version);
-    CHECK(strncmp(info.openssl_version, "OpenSSL 3.", 10) == 0);
+    CHECK(strncmp(info.openssl_version, "OpenSSL ", 8) == 0);
     CHECK(info.openssl_copies == 1 && info.openssl_paths[0] != '\0');
     CHECK(strcmp(info.openssl_origin, "linked") == 0 || strcmp(info.openssl_origin, "vendored") == 0);
     info.size = 1;
