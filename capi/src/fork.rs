@@ -68,7 +68,15 @@ struct GateState {
 }
 
 /// What `prepare` leaves to the handlers that run after the fork.
-struct Held(UnsafeCell<Option<(Turn, MutexGuard<'static, Registry>, Stillness, Pause)>>);
+struct Held(UnsafeCell<Option<Halt>>);
+
+/// Everything has come to a halt, for a fork.
+struct Halt {
+    _turn: Turn,
+    registry: MutexGuard<'static, Registry>,
+    still: Stillness,
+    _paused: Pause,
+}
 
 /// Its owner's turn to be inside OpenSSL, or to fork.
 #[must_use]
@@ -206,17 +214,17 @@ fn lock() -> MutexGuard<'static, Registry> {
 
 extern "C" fn prepare() {
     guard_void(|| {
-        let turn = Turn(TURN.lock().unwrap_or_else(PoisonError::into_inner));
+        let _turn = Turn(TURN.lock().unwrap_or_else(PoisonError::into_inner));
         let registry = lock();
         let still = registry.stand_still(PATIENCE);
-        let paused = loads::pause(PATIENCE);
+        let _paused = loads::pause(PATIENCE);
         // No new one begins: that takes the thread that stands still.
         let until = Instant::now() + LOOKUP_PATIENCE;
         while lookups::are_under_way() && Instant::now() < until {
             std::thread::sleep(Duration::from_micros(100));
         }
         // SAFETY: it is this thread's turn, see `Held`.
-        unsafe { *HELD.0.get() = Some((turn, registry, still, paused)) };
+        unsafe { *HELD.0.get() = Some(Halt { _turn, registry, still, _paused }) };
     });
 }
 
@@ -232,7 +240,8 @@ extern "C" fn child() {
         lookups::forget();
         loads::forget();
         // SAFETY: the copy of the thread whose turn it is, and the only thread there is.
-        if let Some((_turn, mut registry, still, _paused)) = unsafe { (*HELD.0.get()).take() } {
+        let halt = unsafe { (*HELD.0.get()).take() };
+        if let Some(Halt { _turn, mut registry, still, _paused }) = halt {
             let workers = mem::take(&mut registry.workers);
             registry.inherited.push(workers);
             registry.still.push(still);

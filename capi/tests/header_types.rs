@@ -17,6 +17,9 @@ use syn::{
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
+/// What a machine that builds this can do.
+const WORKS: &str = "files work";
+
 /// What C programs get to see, in C, and how much of it.
 #[derive(Default)]
 struct Declarations {
@@ -65,10 +68,10 @@ fn a_header_that_differs_is_refused() {
 
 /// Compiles a header with declarations behind it.
 fn compile(header: &str, declarations: &str) -> Output {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("skytls.h"), header).unwrap();
+    let folder = tempfile::tempdir().expect(WORKS);
+    fs::write(folder.path().join("skytls.h"), header).expect(WORKS);
     let source = folder.path().join("again.c");
-    fs::write(&source, format!("#include <skytls.h>\n{declarations}")).unwrap();
+    fs::write(&source, format!("#include <skytls.h>\n{declarations}")).expect(WORKS);
     let mut command = Command::new("cc");
     command.args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-I"]);
     command.arg(folder.path()).arg(&source).output().expect("there is a C compiler")
@@ -80,12 +83,12 @@ impl Declarations {
     fn read() -> Self {
         let mut all = Self::default();
         let mut files: Vec<_> = fs::read_dir(Path::new(ROOT).join("src"))
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
+            .expect(WORKS)
+            .map(|entry| entry.expect(WORKS).path())
             .collect();
         files.sort();
         for file in files {
-            let text = fs::read_to_string(&file).unwrap();
+            let text = fs::read_to_string(&file).expect(WORKS);
             let parsed = syn::parse_file(&text).unwrap_or_else(|error| panic!("{file:?}: {error}"));
             parsed.items.iter().for_each(|item| all.add(item));
         }
