@@ -8,6 +8,7 @@ mod answer;
 mod complaints;
 mod connection;
 mod greeting;
+mod gulp;
 mod intake;
 mod listener;
 mod metadata;

@@ -1,13 +1,11 @@
-//! From settings to an `SslConnector`: one *generation* of material and what it consists of.
+//! From settings to an `SslContext`: one *generation* of material and what it consists of.
 //!
 //! A [`Generation`] is loaded as a whole, checked as a whole and never changed: rotation means a
 //! new one. Policy is the system's own: the context is made by OpenSSL from its `openssl.cnf`, and
 //! only what the settings ask for is put on top. Knows nothing of gRPC, HTTP or sockets.
 //!
-//! How the context comes about: the openssl crate's `SslConnector::builder` overwrites the
-//! system's `CipherString` and loads the system's trust store. A context of our own takes the place
-//! of the crate's inside the builder, so that what leaves this room is still a real
-//! [`SslConnector`].
+//! Not by the openssl crate's `SslConnector::builder`: it overwrites the system's `CipherString` and reads all
+//! of the system's CA certificates. Only for other clients a context is put into an [`SslConnector`].
 
 mod acceptor;
 mod archive;
@@ -41,7 +39,7 @@ use std::fmt;
 use std::path::Path;
 
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
-use openssl::ssl::SslConnector;
+use openssl::ssl::{SslConnector, SslContext};
 use openssl::x509::{X509, X509Ref};
 
 use crate::config::{Secret, Source, TlsSettings};
@@ -71,7 +69,7 @@ use session::Sessions;
 /// One generation of TLS material, ready to make connections with.
 #[derive(Clone)]
 pub struct Generation {
-    connector: SslConnector,
+    context: SslContext,
     verifier: Verifier,
     sessions: Sessions,
     realm: Realm,
@@ -172,19 +170,30 @@ impl Generation {
         // In a folder, an anchor is found by its name anyway: the rule is for the documented file.
         let is_file = !settings.ca.as_ref().and_then(Source::path).is_some_and(Path::is_dir);
         let verifier = Verifier::new(&anchors, settings.same_name_rule() && is_file, lists);
-        let connector = context::connector(&context::Parts {
+        let context = context::client(&context::Parts {
             settings,
             anchors: &anchors,
             identity: identity.as_ref(),
             verifier: &verifier,
             realm: &realm,
         })?;
-        Ok(Self { connector, verifier, sessions: Sessions::default(), realm, description })
+        Ok(Self { context, verifier, sessions: Sessions::default(), realm, description })
     }
 
-    /// The connector: cheap to clone, keeps the system's policy in force.
-    pub fn connector(&self) -> &SslConnector {
-        &self.connector
+    /// A connector of this material for other clients; it keeps the system's policy in force. To make one, the
+    /// openssl crate reads all CA certificates of the system: that takes a while.
+    ///
+    /// # Errors
+    ///
+    /// OpenSSL's, when it has no room.
+    pub fn connector(&self) -> Result<SslConnector> {
+        ossl_ext::connector(&self.context)
+            .map_err(|error| Error::new(Code::OpenSslFailed).because(error))
+    }
+
+    /// What connections are made of.
+    pub(crate) fn context(&self) -> &SslContext {
+        &self.context
     }
 
     /// The rule for certificates, to be put on single connections with a witness.

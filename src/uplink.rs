@@ -242,7 +242,9 @@ impl Uplink {
         };
         // What is late shows in the books.
         let in_time = matches!(tokio::time::timeout(limit, stored).await, Ok(Ok(())));
-        if in_time && !spool.state().failing { 0 } else { self.0.ledger.volatile() }
+        let state = spool.state();
+        let safe = in_time && !state.failing && state.doubtful == 0;
+        if safe { 0 } else { self.0.ledger.volatile() }
     }
 
     /// The state of the spool, if there is one.

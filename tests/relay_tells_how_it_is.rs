@@ -141,6 +141,32 @@ fn a_bad_rotation_shows_until_it_is_mended() {
     assert_eq!(metric(&admin, "skytls_rotation_failing_since_seconds{set=\"link\"}"), None);
 }
 
+/// Prometheus throws a whole scrape away that has two series with the same labels.
+#[test]
+fn no_two_series_have_the_same_labels() {
+    let world = World::new();
+    let ca = world.folder.path().join("ca/ca.crt");
+    let once = fs::read(&ca).unwrap();
+    fs::write(&ca, [&once[..], &once[..]].concat()).unwrap();
+    let twice = format!("collector.backend_service={0},{0}", world.backend);
+    let relay = world.relay(&[LISTEN, &twice]);
+    let (_, body) = get(&admin(&relay), "/metrics");
+    let mut series: Vec<&str> = body
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.rsplit_once(' ').unwrap().0)
+        .collect();
+    let part =
+        |part: &str| format!("skytls_certificate_not_after_seconds{{set=\"link\",part=\"{part}\"");
+    for part in [part("ca"), part("own")] {
+        assert_eq!(series.iter().filter(|one| one.starts_with(&part)).count(), 1, "{part}");
+    }
+    let all = series.len();
+    series.sort_unstable();
+    series.dedup();
+    assert_eq!(series.len(), all, "{body}");
+}
+
 #[test]
 fn a_probe_is_told_when_the_relay_comes_to_its_end() {
     let world = World::new();

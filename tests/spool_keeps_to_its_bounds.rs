@@ -215,7 +215,7 @@ fn a_spool_that_cannot_be_used_or_is_newer_ends_the_start() {
     // Another folder: a dropped engine may hold its slot for a moment longer.
     let spool = folder.path().join("newer");
     std::fs::create_dir_all(spool.join("slot-000")).unwrap();
-    let newer = [b"SKTSPOOL", &2_u32.to_le_bytes()[..], &[0; 100]].concat();
+    let newer = [b"SKTSPOOL", &3_u32.to_le_bytes()[..], &[0; 100]].concat();
     let path = spool.join("slot-000").join("trace-000000000001.log");
     std::fs::write(&path, &newer).unwrap();
     let error = start(&spool).unwrap_err();

@@ -262,7 +262,8 @@ fn the_plain_ssl_connector_follows_the_rule_too() {
         let generation = Agent::trusting(&set.ca).generation();
         let stream = TcpStream::connect(server.address).expect("it listens");
         stream.set_read_timeout(Some(DEADLINE)).expect("it can be set");
-        let configuration = generation.connector().configure().expect("it can be configured");
+        let connector = generation.connector().expect("it can be made");
+        let configuration = connector.configure().expect("it can be configured");
         let ssl = configuration.into_ssl("localhost").expect("it is a name");
         assert!(ssl.security_level() >= 2, "the twins are weak at the usual level only");
         match ssl.connect(stream) {
@@ -288,7 +289,8 @@ fn a_foreign_use_of_the_ssl_connector_dials_too() {
     let connect = |set: &Set| {
         let server = serve(set);
         let generation = Agent::trusting(&set.ca).generation();
-        dial(Connector::new(generation.connector().clone()), "localhost", server.port())
+        let connector = generation.connector().expect("it can be made");
+        dial(Connector::new(connector), "localhost", server.port())
     };
     connect(&Script::Documented.mint()).expect("it is accepted");
     // Without our witness OpenSSL's own verdict has to do.

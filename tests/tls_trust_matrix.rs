@@ -7,6 +7,7 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use ::openssl::hash::MessageDigest;
 use skytls::pki::{Authority, Leaf, Profile};
@@ -53,6 +54,18 @@ fn auto_and_ca_trust_the_file_and_never_the_system() {
     world.is("ca", "off", ROOT, STRANGER, CONNECTED);
     world.is("ca", "off", MIDDLE, STRANGER, UNTRUSTED);
     world.is("ca", "off", LEAF, STRANGER, UNTRUSTED);
+}
+
+/// A store on which whoever opens it waits for ever.
+#[test]
+fn the_systems_store_is_not_opened_where_it_is_not_trusted() {
+    let world = World::new();
+    let pipe = world.file("pipe");
+    let status = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(status.success(), "{status}");
+    for trust in ["auto", "ca"] {
+        world.is(trust, "auto", ROOT, "pipe", CONNECTED);
+    }
 }
 
 #[test]

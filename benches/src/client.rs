@@ -90,7 +90,7 @@ pub(crate) fn run(task: &Task) -> Result<Cost> {
         Name::Skytls => skytls::run(task),
         Name::TonicOpenssl => tonic::run(task, tonic::Tls::Openssl),
         #[cfg(feature = "peers")]
-        Name::TonicTls => tonic::run(task, tonic::Tls::TonicTls),
+        Name::TonicTls => tonic::run(task, tonic::Tls::Foreign),
         #[cfg(feature = "peers")]
         Name::Skywalking => skywalking::run(task),
         #[cfg(feature = "peers")]

@@ -3,6 +3,7 @@
 //! It is written here: what a metrics library adds is a registry of counters to increment, and all of
 //! these are counted elsewhere already.
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering;
 
@@ -97,6 +98,8 @@ fn spool(text: &mut Text, view: &View) {
     text.one("skytls_spool_files", "gauge", "Files of the spool.", spool.files);
     let help = "Whether the spool cannot be written, and records are in memory only.";
     text.one("skytls_spool_failing", "gauge", help, u8::from(spool.failing));
+    let help = "Records in files that the disk did not take: a power cut may lose them.";
+    text.one("skytls_spool_doubtful_records", "gauge", help, spool.doubtful);
 }
 
 fn link(text: &mut Text, view: &View) {
@@ -154,12 +157,17 @@ fn rotation(text: &mut Text, view: &View) {
     text.family("skytls_certificate_not_after_seconds", "gauge", help);
     for (set, status) in &sets {
         for (part, list) in [("ca", &status.material.ca), ("own", &status.material.chain)] {
-            // No two lines may have the same labels.
+            // A file may hold a certificate twice, and two series of the same labels make a scrape void: of
+            // several ends the first one counts.
+            let mut ends: BTreeMap<(&str, &str), i64> = BTreeMap::new();
             for one in list {
-                let (subject, serial) = (&one.subject, &one.serial);
+                let end = ends.entry((&one.subject, &one.serial)).or_insert(one.until);
+                *end = one.until.min(*end);
+            }
+            for ((subject, serial), until) in ends {
                 let labels =
                     [("set", *set), ("part", part), ("subject", subject), ("serial", serial)];
-                text.sample(&labels, one.until);
+                text.sample(&labels, until);
             }
         }
     }

@@ -401,6 +401,8 @@ catalogue! {
 
     AdminRemote = 841, Settings, Settings, "admin.listen must stay on this machine",
         "take a loopback address or a Unix socket; what has to get out is passed on by something that knows who may see it";
+    SpoolRefused = 842, Machine, Uplink, "the disk did not take what the spool had written",
+        "see the kernel's log for what is wrong with the disk, and replace it";
 
     Usage = 901, Usage, Usage, "the command line is wrong",
         "see `skytls --help`";

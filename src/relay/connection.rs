@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_openssl::SslStream;
 
 use super::greeting::{self, Opening, Prefixed};
+use super::gulp::Gulp;
 use super::rotation::Retirement;
 use super::{Course, Desk, route};
 use crate::error::{Code, Error};
@@ -71,7 +72,9 @@ pub(super) async fn serve<S>(
         () = end(&mut course) => return,
     };
     match greeted {
-        Ok(Some(Greeted::Plain(stream))) => http2(stream, peer, desk, course, retirement).await,
+        Ok(Some(Greeted::Plain(stream))) => {
+            http2(Gulp::new(stream), peer, desk, course, retirement).await
+        }
         Ok(Some(Greeted::Tls(stream))) => http2(stream, peer, desk, course, retirement).await,
         Ok(None) => {}
         Err(_) => log::debug!("{peer} did not greet in time"),

@@ -70,6 +70,8 @@ impl<M: Material> Worker<M> {
     }
 
     fn look(&mut self, cause: Cause) -> Result<Rotation> {
+        // From the first look on: OpenSSL digests what the files hold.
+        let _load = Load::begin();
         let files = self.material.files();
         if cause == Cause::Time {
             if self.is_in_force(&files) {
@@ -80,7 +82,6 @@ impl<M: Material> Worker<M> {
                 return Ok(self.status.borrow().clone());
             }
         }
-        let _load = Load::begin();
         let (files, outcome) = self.read(files);
         self.burnt = None;
         if cause == Cause::Time && outcome.is_ok() && self.is_in_force(&files) {
@@ -211,4 +212,64 @@ fn outline(material: &Description) -> String {
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+    use std::thread;
+
+    use super::super::loads;
+    use super::*;
+
+    /// Says when its files are looked at.
+    struct Looked(Sender<()>);
+
+    impl Material for Looked {
+        type Loaded = Description;
+        const NAME: &'static str = "test";
+
+        fn files(&self) -> Files {
+            self.0.send(()).unwrap();
+            Files::look([])
+        }
+
+        fn load(&self) -> Result<Description> {
+            Ok(Description::default())
+        }
+
+        fn description(loaded: &Description) -> &Description {
+            loaded
+        }
+
+        fn put_in_force(&mut self, _: Description) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A fork at that moment would leave the child a lock of OpenSSL that nobody gives back.
+    #[test]
+    fn files_are_not_even_looked_at_during_a_pause() {
+        let (tell, looked) = channel();
+        let (publish, _status) = watch::channel(Rotation {
+            generation: 1,
+            since: SystemTime::now(),
+            material: Arc::new(Description::default()),
+            refused: 0,
+            failure: None,
+        });
+        for cause in [Cause::Time, Cause::Order] {
+            let files = Files::look([]);
+            let mut worker = Worker::new(Looked(tell.clone()), files, None, publish.clone());
+            let pause = loads::pause(Duration::from_secs(30));
+            thread::scope(|scope| {
+                let looking = scope.spawn(|| worker.look(cause).map(drop));
+                assert!(looked.recv_timeout(Duration::from_millis(50)).is_err(), "{cause:?}");
+                drop(pause);
+                looked.recv_timeout(Duration::from_secs(30)).unwrap();
+                looking.join().unwrap().unwrap();
+            });
+            while looked.try_recv().is_ok() {}
+        }
+    }
 }

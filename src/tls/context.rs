@@ -1,10 +1,10 @@
-//! Builds the `SslConnector`: the system's policy, our trust and identity, nothing else.
+//! Builds the `SslContext` of a client: the system's policy, our trust and identity, nothing else.
 
 use std::env;
 use std::path::Path;
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{SslConnector, SslContextBuilder, SslMethod, SslMode, SslVerifyMode};
+use openssl::ssl::{SslContext, SslContextBuilder, SslMode, SslVerifyMode};
 use openssl::x509::verify::X509VerifyFlags;
 use openssl::x509::{X509, X509CrlRef, X509StoreContextRef};
 use ossl_ext::conf::Side;
@@ -29,8 +29,8 @@ pub(super) struct Parts<'a> {
     pub(super) realm: &'a Realm,
 }
 
-/// Assembles a connector.
-pub(super) fn connector(parts: &Parts<'_>) -> Result<SslConnector> {
+/// Assembles a context for connections to the backend.
+pub(super) fn client(parts: &Parts<'_>) -> Result<SslContext> {
     // SSL_CTX_new applies [system_default_sect] of openssl.cnf; nothing below may take it back.
     let mut context = parts.realm.ssl_context(Method::Client).map_err(failed)?;
     context.set_mode(
@@ -56,11 +56,7 @@ pub(super) fn connector(parts: &Parts<'_>) -> Result<SslConnector> {
         judge.judge(accepted, store, None)
     });
     session::collect(&mut context);
-
-    let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(failed)?;
-    // The builder's own context has the crate's cipher list instead of the system's.
-    *builder = context;
-    Ok(builder.build())
+    Ok(context.build())
 }
 
 fn failed(error: ErrorStack) -> Error {

@@ -7,8 +7,9 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use openssl::ssl::{ConnectConfiguration, Ssl, SslConnector};
+use openssl::ssl::{Ssl, SslConnector, SslContext};
 use openssl::x509::X509VerifyResult;
+use openssl::x509::verify::X509CheckFlags;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_openssl::SslStream;
@@ -27,7 +28,7 @@ use crate::tls::{
 /// What handshakes are made with.
 #[derive(Clone)]
 pub(crate) struct Material {
-    connector: SslConnector,
+    context: SslContext,
     /// Absent for a connector that was made elsewhere: its own callbacks stay in force.
     ours: Option<(Verifier, Sessions)>,
     /// What a connection has to hold besides; absent as above.
@@ -140,18 +141,24 @@ impl Protection {
 
     /// One connection's `Ssl`: the context's policy, this target's names.
     fn ssl(&self, target: &Target, witness: &Witness) -> Result<Ssl, openssl::error::ErrorStack> {
-        let mut configuration: ConnectConfiguration =
-            self.material.connector.configure()?.use_server_name_indication(false);
+        let mut ssl = Ssl::new(&self.material.context)?;
         if let Some(sni) = self.name.sni() {
-            configuration.set_hostname(sni)?;
+            ssl.set_hostname(sni)?;
         }
-        configuration.set_alpn_protos(ALPN_H2)?;
+        ssl.set_alpn_protos(ALPN_H2)?;
         if let Some((verifier, sessions)) = &self.material.ours {
-            verifier.attach(&mut configuration, witness)?;
-            sessions.attach(&mut configuration, self.peer(target), verifier)?;
+            verifier.attach(&mut ssl, witness)?;
+            sessions.attach(&mut ssl, self.peer(target), verifier)?;
         }
-        // Sets the name or address to verify, and refuses partial wildcards (RFC 9525).
-        configuration.into_ssl(&self.name.verified())
+        let name = self.name.verified();
+        let demands = ssl.param_mut();
+        // As RFC 9525 wants it.
+        demands.set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS);
+        match name.parse() {
+            Ok(address) => demands.set_ip(address)?,
+            Err(_) => demands.set_host(&name)?,
+        }
+        Ok(ssl)
     }
 }
 
@@ -161,14 +168,15 @@ impl Material {
     /// Material from a connector that was made elsewhere.
     pub(crate) fn foreign(connector: SslConnector) -> Self {
         // Whether it has a client certificate only matters for the wording of a refusal.
-        Self { connector, ours: None, realm: Realm::default(), identity: true }
+        let context = connector.into_context();
+        Self { context, ours: None, realm: Realm::default(), identity: true }
     }
 }
 
 impl From<&Generation> for Material {
     fn from(generation: &Generation) -> Self {
         Self {
-            connector: generation.connector().clone(),
+            context: generation.context().clone(),
             ours: Some((generation.verifier().clone(), generation.sessions().clone())),
             realm: generation.realm().clone(),
             identity: !generation.description().chain.is_empty(),

@@ -1,9 +1,9 @@
 //! The body of one stream to the backend: takes records from a lane and lays them out as frames.
 //!
-//! Small records are copied together into chunks that fill one HTTP/2 DATA frame; large ones, and runs
-//! of small ones, travel as they are. A chunk leaves as soon as the lane is empty;
-//! where records come often, the next ones wait a moment for company. The stream ends when it has carried enough, or when nothing
-//! has come for a while, since only its end makes the backend acknowledge.
+//! Small records and short runs are copied together into chunks of a few DATA frames; what is larger travels as
+//! it is. A chunk leaves as soon as the lane is empty; where records come often, the next ones wait a moment for
+//! company. The stream ends when it has carried enough, or when nothing has come for a while, since only its end
+//! makes the backend acknowledge.
 
 use std::fmt;
 use std::pin::Pin;
@@ -16,12 +16,13 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::inbox::{RUN, Stock};
 use super::lane::{Lane, Outlook, Record};
 use super::ledger::{Ledger, Seat};
 use super::parcel::Parcel;
 use super::sticky;
 use crate::protocol::Sticky;
-use crate::protocol::frame;
+use crate::protocol::frame::{self, HEADER};
 
 /// How much one stream carries.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +76,8 @@ pub(super) struct ReportBody {
     batch: Arc<Batch>,
     bounds: Bounds,
     chunk: Vec<u8>,
+    /// Memory of chunks that were sent.
+    stock: Arc<Stock>,
     /// What is large goes out behind the chunk.
     large: Option<Bytes>,
     begun: Instant,
@@ -90,10 +93,14 @@ pub(super) struct ReportBody {
     over: bool,
 }
 
-/// From here on small records are not put together any further.
-const CHUNK: usize = 16 * 1024;
-/// From here on copying costs more than a frame of its own.
-const LARGE: usize = 8 * 1024;
+/// From here on small records are not put together any further: what comes on top of it still fits into the
+/// memory of a run.
+const CHUNK: usize = RUN - LARGE - HEADER;
+/// What is longer than a DATA frame of a client is not copied. A frame of its own costs less than that, but not
+/// less than a frame that is not full, with a system call of its own.
+const LARGE: usize = 16 * 1024;
+/// With so much in it a chunk has company, and gets the memory of a run instead of growing step by step.
+const COMPANY: usize = 4 * 1024;
 /// Records that come further apart than this leave at once.
 const RARE: Duration = Duration::from_micros(250);
 /// Others wait for so long, by a clock of milliseconds, unless a piece is full before.
@@ -214,6 +221,7 @@ impl ReportBody {
             batch,
             bounds,
             chunk: Vec::new(),
+            stock: Arc::default(),
             large: None,
             begun,
             carried: 0,
@@ -281,7 +289,7 @@ impl ReportBody {
             })
             .flatten();
         let message = joined.as_ref().unwrap_or(&record.message);
-        self.chunk.extend_from_slice(&frame::header(message.compressed, message.data.len()));
+        self.copy(&frame::header(message.compressed, message.data.len()));
         self.put(&message.data);
     }
 
@@ -289,8 +297,17 @@ impl ReportBody {
         if data.len() > LARGE {
             self.large = Some(data.clone());
         } else {
-            self.chunk.extend_from_slice(data);
+            self.copy(data);
         }
+    }
+
+    fn copy(&mut self, data: &[u8]) {
+        let length = self.chunk.len() + data.len();
+        if length > self.chunk.capacity() && length > COMPANY {
+            let few = std::mem::replace(&mut self.chunk, self.stock.get());
+            self.chunk.extend_from_slice(&few);
+        }
+        self.chunk.extend_from_slice(data);
     }
 
     /// Whether all that was taken has left.
@@ -302,7 +319,12 @@ impl ReportBody {
     /// for one is a sign of progress.
     fn next_piece(&mut self) -> Option<Bytes> {
         if !self.chunk.is_empty() {
-            return Some(std::mem::take(&mut self.chunk).into());
+            let chunk = std::mem::take(&mut self.chunk);
+            return Some(if chunk.capacity() < RUN {
+                chunk.into()
+            } else {
+                self.stock.lend(chunk)
+            });
         }
         let large = self.large.as_mut()?;
         let piece = large.split_to(large.len().min(PIECE));

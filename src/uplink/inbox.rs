@@ -57,7 +57,7 @@ struct Pile {
 /// Memory for runs: of those that were sent, or touched ahead by whoever takes out, so that those who
 /// fill them need no system call and meet no page that is not there.
 #[derive(Debug, Default)]
-struct Stock {
+pub(super) struct Stock {
     runs: Mutex<Vec<Vec<u8>>>,
     /// A run was filled since the stock was looked after.
     drawn: AtomicBool,
@@ -75,7 +75,7 @@ const ASLEEP: u32 = 1 << PLACES;
 const DOZING: u32 = 1 << (PLACES + 1);
 
 /// How long a run gets.
-const RUN: usize = 64 * 1024;
+pub(super) const RUN: usize = 64 * 1024;
 
 /// So many records in one place wake whoever dozes, however short they are.
 const MANY: u64 = 256;
@@ -254,16 +254,21 @@ impl Run {
     }
 
     fn lend(self, stock: &Arc<Stock>) -> (Bytes, u64) {
-        let lent = Lent { frames: self.frames, stock: stock.clone() };
-        (Bytes::from_owner(lent), self.records)
+        (stock.lend(self.frames), self.records)
     }
 }
 
 // === impl Stock ===
 
 impl Stock {
-    fn get(&self) -> Vec<u8> {
+    /// Empty memory for a run.
+    pub(super) fn get(&self) -> Vec<u8> {
         self.at_hand().unwrap_or_else(|| Vec::with_capacity(RUN))
+    }
+
+    /// What was filled; its memory comes back when nobody needs it any more.
+    pub(super) fn lend(self: &Arc<Self>, frames: Vec<u8>) -> Bytes {
+        Bytes::from_owner(Lent { frames, stock: self.clone() })
     }
 
     /// Memory that is there. Nobody waits for it.

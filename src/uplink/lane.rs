@@ -137,9 +137,13 @@ impl Lane {
         wake(state);
     }
 
-    /// Puts records behind all the others.
-    pub(super) fn defer(&self, parcels: Vec<Parcel>) {
-        parcels.into_iter().for_each(|parcel| self.push(parcel));
+    /// Puts records behind all the others. They get new ids: by the old ones they would come to the front again
+    /// as soon as others are put back.
+    pub(super) fn defer(&self, parcels: Vec<Parcel>, ledger: &Ledger) {
+        for mut parcel in parcels {
+            parcel.renumber(ledger.ids(parcel.records()));
+            self.push(parcel);
+        }
     }
 
     /// How much is waiting.
@@ -356,6 +360,34 @@ fn wake(mut state: MutexGuard<'_, State>) {
 mod tests {
     use super::*;
     use crate::protocol;
+
+    #[test]
+    fn what_was_put_behind_stays_there_when_others_are_put_back() {
+        let method = protocol::find("/skywalking.v3.EventService/collect").unwrap();
+        let lane = Lane::new(Arc::new(Passport::new(method)), None);
+        let ledger = Ledger::new(1000, 10);
+        let parcel = |text: &'static str| {
+            let frames =
+                [&protocol::frame::header(false, text.len())[..], text.as_bytes()].concat();
+            Parcel::Many(Run::new(ledger.ids(1), frames.into(), 1, None))
+        };
+        ["a", "b", "c", "d"].into_iter().for_each(|text| lane.push(parcel(text)));
+        let take = || {
+            let mut taken = Vec::new();
+            lane.take(1, None, |parcel| {
+                taken.push(parcel);
+                None
+            });
+            taken
+        };
+        let (a, b, c) = (take(), take(), take());
+        lane.defer(a, &ledger);
+        // In the wrong order, as streams fail.
+        lane.put_back(b);
+        lane.put_back(c);
+        let order: Vec<u64> = (0..4).map(|_| take()[0].first()).collect();
+        assert_eq!(order, [2, 3, 4, 5], "the first one is the last");
+    }
 
     #[tokio::test]
     async fn whoever_waits_before_there_is_an_inbox_hears_of_what_is_left_there() {

@@ -296,14 +296,9 @@ impl Ledger {
         }
     }
 
-    /// Queued records are in the spool now as well.
-    pub(super) fn stored(&self, kind: Kind, records: u64) {
-        self.change(kind, |account| account.durable += records);
-    }
-
-    /// Records in memory are no longer in the spool as well.
-    pub(super) fn unstored(&self, kind: Kind, records: u64) {
-        self.change(kind, |account| account.durable = account.durable.saturating_sub(records));
+    /// So many records are in the spool, in memory as well or not.
+    pub(super) fn set_durable(&self, kind: Kind, records: u64) {
+        self.change(kind, |account| account.durable = records);
     }
 
     /// Queued records leave the memory: the spool has them.

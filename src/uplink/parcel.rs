@@ -39,6 +39,14 @@ impl Parcel {
         }
     }
 
+    /// Gives its records other ids, from this one on.
+    pub(super) fn renumber(&mut self, first: u64) {
+        match self {
+            Self::One(record) => record.id = first,
+            Self::Many(run) => run.first = first,
+        }
+    }
+
     /// The id of its last record.
     pub(super) fn last(&self) -> u64 {
         self.first() + self.records() - 1

@@ -155,20 +155,23 @@ impl Sender {
     }
 
     /// What must not be sent twice is taken out of the spool before it is sent: after a crash
-    /// nobody could say whether it was. Gives the bounds that keep to such records.
-    async fn withdraw(&self, bounds: Bounds) -> Bounds {
+    /// nobody could say whether it was. Gives the bounds that keep to such records; `None`: not now, for it
+    /// cannot be marked so.
+    async fn withdraw(&self, bounds: Bounds) -> Option<Bounds> {
         let method = self.lane.passport().method;
         let Some(spool) = self.uplink.0.spool.as_ref().filter(|_| !method.resend) else {
-            return bounds;
+            return Some(bounds);
         };
         let (places, Some(last)) = self.lane.front(bounds.records(), bounds.bytes()) else {
-            return bounds;
+            return Some(bounds);
         };
         if !places.is_empty() {
-            spool.taken(method.kind, places).await;
+            if !spool.taken(method.kind, places).await {
+                return None;
+            }
             self.lane.withdraw(last);
         }
-        bounds.up_to(last)
+        Some(bounds.up_to(last))
     }
 
     /// Opens a stream and waits until its body has ended.
@@ -179,7 +182,10 @@ impl Sender {
         // A call that is no stream takes one.
         let records = if passport.method.shape == Shape::Unary { 1 } else { self.appetite };
         let bounds = Bounds::of(passport.method.sticky, records, settings.max_bytes);
-        let bounds = self.withdraw(bounds).await;
+        let Some(bounds) = self.withdraw(bounds).await else {
+            self.rest = Some(self.backoff.rest());
+            return;
+        };
         let (open, mut end) = oneshot::channel();
         let lane = self.lane.clone();
         let batch = Arc::new(Batch::new(open));
@@ -261,7 +267,7 @@ impl Sender {
                 // Others may show whether it is the record or the backend.
                 self.complain(&error, "a record the backend breaks over waits behind the others");
                 ledger.shift(method.kind, count, Seat::Sent, Seat::Queued);
-                self.lane.defer(parcels);
+                self.lane.defer(parcels, &ledger);
             }
             Verdict::Rejected(error) | Verdict::Unwanted(error) => {
                 self.trust();

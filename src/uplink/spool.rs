@@ -45,6 +45,9 @@ pub struct SpoolState {
     pub files: u64,
     /// It cannot be written at the moment: new records are kept in memory only.
     pub failing: bool,
+    /// Records in files that the disk did not take when it was asked to: a power cut may lose them. They do not
+    /// count as durable.
+    pub doubtful: u64,
 }
 
 /// A record on its way to the disk.
@@ -63,12 +66,12 @@ enum Command {
     Record(Entry),
     /// No more records of a stream.
     End(Kind, u64),
-    /// To be answered when all that came before is on disk.
+    /// To be answered when all that came before has been dealt with.
     Barrier(Kind, oneshot::Sender<()>),
     /// Records need not be sent any more.
     Done(Kind, Vec<Place>),
-    /// As `Done`, to be answered when that is on disk.
-    Taken(Kind, Vec<Place>, oneshot::Sender<()>),
+    /// As `Done`, to be answered: whether they are marked so, on the disk too if records are.
+    Taken(Kind, Vec<Place>, oneshot::Sender<bool>),
     /// Write everything, answer, and end.
     Stop(Sender<()>),
 }
@@ -97,6 +100,7 @@ struct Gauge {
     bytes: AtomicU64,
     files: AtomicU64,
     failing: AtomicBool,
+    doubtful: AtomicU64,
 }
 
 // === impl Opened ===
@@ -104,9 +108,9 @@ struct Gauge {
 impl Opened {
     /// Takes a slot of the folder and looks at what was left in it.
     pub(super) fn new(settings: &SpoolSettings) -> Result<Self> {
-        let slot = Slot::take(&settings.path)?;
+        let slot = Slot::take(&settings.path, settings.sync)?;
         let mut shelves: Vec<Shelf> =
-            Kind::ALL.iter().map(|kind| Shelf::new(*kind, slot.folder())).collect();
+            Kind::ALL.iter().map(|kind| Shelf::new(*kind, slot.folder(), settings.sync)).collect();
         let mut found = Vec::new();
         for (kind, number) in slot.files()? {
             found.push((kind, shelves[kind.index()].take_over(number, 1)?));
@@ -165,7 +169,9 @@ impl Spool {
         self.tell(Command::End(kind, stream));
     }
 
-    /// Waits until what was submitted of this kind is on disk.
+    /// Waits until what was submitted of this kind has been dealt with: it is in the kernel's hands, on disk with
+    /// [`SpoolSync::Always`](crate::config::SpoolSync), or in memory only, while the disk cannot be written. Which of
+    /// these it is, the state tells.
     ///
     /// # Errors
     ///
@@ -182,11 +188,12 @@ impl Spool {
         }
     }
 
-    /// Waits until it is on disk that these records are not to be sent after a restart.
-    pub(super) async fn taken(&self, kind: Kind, places: Vec<Place>) {
+    /// Marks these records as not to be sent after a restart: in the kernel's hands, or on disk with
+    /// [`SpoolSync::Always`](crate::config::SpoolSync). `false`: that was not possible.
+    pub(super) async fn taken(&self, kind: Kind, places: Vec<Place>) -> bool {
         let (answer, answered) = oneshot::channel();
         self.tell(Command::Taken(kind, places, answer));
-        let _ = answered.await;
+        answered.await.unwrap_or(false)
     }
 
     pub(super) fn state(&self) -> SpoolState {
@@ -194,6 +201,7 @@ impl Spool {
             bytes: self.gauge.bytes.load(Ordering::Relaxed),
             files: self.gauge.files.load(Ordering::Relaxed),
             failing: self.gauge.failing.load(Ordering::Relaxed),
+            doubtful: self.gauge.doubtful.load(Ordering::Relaxed),
         }
     }
 

@@ -25,7 +25,7 @@ pub(super) enum Tls {
     Openssl,
     /// The crate tonic-tls, with its feature `openssl`.
     #[cfg(feature = "peers")]
-    TonicTls,
+    Foreign,
     #[cfg(feature = "peers")]
     Rustls,
 }
@@ -111,7 +111,7 @@ async fn connect(task: &Task, tls: Tls) -> Result<Channel> {
             endpoint.connect_with_connector(connector).await?
         }
         #[cfg(feature = "peers")]
-        Tls::TonicTls => {
+        Tls::Foreign => {
             let mut connector = openssl::ssl::SslConnector::builder(SslMethod::tls_client())?;
             connector.set_ca_file(&task.ca)?;
             connector.set_alpn_protos(b"\x02h2")?;

@@ -34,6 +34,20 @@ impl Bench {
         self.lane.push(Record { id, message, prefix, place, time, ticket });
     }
 
+    /// Reports a run of records of 200 bytes; gives its frames and the id of the first record.
+    fn report_run(&self, records: u64) -> (Bytes, u64) {
+        let mut frames = Vec::new();
+        for _ in 0..records {
+            frames.extend_from_slice(&frame::header(false, 200));
+            frames.extend_from_slice(&[7; 200]);
+        }
+        let frames = Bytes::from(frames);
+        let amount = super::super::ledger::Amount { records, bytes: records * 200 };
+        let first = self.ledger.try_admit_all(Kind::Trace, amount).unwrap().unwrap();
+        self.lane.push(Parcel::Many(Run::new(first, frames.clone(), records, None)));
+        (frames, first)
+    }
+
     /// The piece that leaves now, if one does.
     fn piece(&mut self) -> Option<Bytes> {
         let mut cx = Context::from_waker(Waker::noop());
@@ -78,15 +92,8 @@ async fn the_wait_for_company_has_an_end() {
 #[tokio::test]
 async fn a_run_leaves_without_a_copy_and_is_cut_where_the_stream_has_no_room() {
     let mut bench = Bench::new();
-    let mut frames = Vec::new();
-    for _ in 0..120 {
-        frames.extend_from_slice(&frame::header(false, 200));
-        frames.extend_from_slice(&[7; 200]);
-    }
-    let frames = Bytes::from(frames);
-    let amount = super::super::ledger::Amount { records: 120, bytes: 120 * 200 };
-    let first = bench.ledger.try_admit_all(Kind::Trace, amount).unwrap().unwrap();
-    bench.lane.push(Parcel::Many(Run::new(first, frames.clone(), 120, None)));
+    let (frames, first) = bench.report_run(120);
+    assert!(frames.len() > LARGE);
     let piece = bench.piece().unwrap();
     assert_eq!((piece.as_ptr(), piece.len()), (frames.as_ptr(), 100 * 205));
     assert!(bench.body.is_end_stream());
@@ -97,4 +104,25 @@ async fn a_run_leaves_without_a_copy_and_is_cut_where_the_stream_has_no_room() {
     let all = std::iter::from_fn(|| bench.lane.take_oldest());
     let ids: Vec<u64> = all.map(|parcel| parcel.first()).collect();
     assert_eq!(ids, (first..first + 120).collect::<Vec<_>>());
+}
+
+/// What a relay finds in the DATA frames of its clients: runs, and between them records that were cut.
+#[tokio::test]
+async fn runs_and_the_records_between_them_leave_as_one_piece() {
+    let mut bench = Bench::new();
+    bench.body.bounds.records = 10_000;
+    let mut memory = Vec::new();
+    for _ in 0..2 {
+        let mut length = 0;
+        while length < CHUNK {
+            bench.report(200);
+            length += 205 + bench.report_run(70).0.len();
+        }
+        let piece = bench.piece().unwrap();
+        assert_eq!(piece.len(), length);
+        memory.push(piece.as_ptr());
+        bench.body.linger = None;
+    }
+    assert_eq!(bench.piece(), None);
+    assert_eq!(memory[0], memory[1], "the memory of what was sent is used again");
 }

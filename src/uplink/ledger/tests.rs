@@ -133,7 +133,7 @@ fn what_is_left_at_the_end_is_dropped_once_unless_it_is_in_the_spool() {
     ledger.shift(Kind::Trace, 5, Seat::Queued, Seat::Sent);
     ledger.settle(Kind::Trace, of(3, 30), Seat::Sent, Fate::Acknowledged);
     ledger.settle(Kind::Trace, of(2, 20), Seat::Sent, Fate::Dropped(DropReason::Rejected));
-    ledger.stored(Kind::Trace, 3);
+    ledger.set_durable(Kind::Trace, 3);
     ledger.release(Kind::Trace, of(1, 10));
     balances(&ledger);
     assert_eq!(ledger.volatile(), 2);
@@ -153,7 +153,7 @@ fn records_that_are_in_the_spool_only_take_no_memory() {
         ledger.try_admit(Kind::Trace, 200).unwrap().unwrap();
     }
     assert!(ledger.try_admit(Kind::Trace, 1).unwrap().is_none());
-    ledger.stored(Kind::Trace, 3);
+    ledger.set_durable(Kind::Trace, 3);
     ledger.release(Kind::Trace, of(3, 600));
     assert!(ledger.try_admit(Kind::Trace, 1).unwrap().is_some());
     let total = ledger.snapshot().total;

@@ -6,10 +6,11 @@
 //!
 //! ```text
 //! frame    = time:u64 item*
-//! item     = 0 passport | 1 record | 2 end
+//! item     = 0 passport | 1 record | 2 end | 3 gap
 //! passport = number:u32 path:str16 encoding:str16 count:u16 (name:str16 value:str32)*
 //! record   = passport:u32 flags:u8 stream:u64 head:str32 prefix:str32 data:str32
 //! end      = stream:u64
+//! gap      = records:u32
 //! ```
 
 use bytes::{Buf, BufMut, Bytes, TryGetError};
@@ -29,6 +30,8 @@ pub(super) enum Item {
     Record(u32, Stored),
     /// No more records of this stream.
     End(u64),
+    /// So many records stood here, and need not be sent any more. Since version 2.
+    Gap(u32),
 }
 
 /// A record as it is stored.
@@ -47,6 +50,7 @@ pub(super) struct Garbled;
 const PASSPORT: u8 = 0;
 const RECORD: u8 = 1;
 const END: u8 = 2;
+const GAP: u8 = 3;
 
 const COMPRESSED: u8 = 1;
 const OWN: u8 = 2;
@@ -90,6 +94,11 @@ pub(super) fn put_end(out: &mut Vec<u8>, stream: u64) {
     out.put_u64_le(stream);
 }
 
+pub(super) fn put_gap(out: &mut Vec<u8>, records: u32) {
+    out.put_u8(GAP);
+    out.put_u32_le(records);
+}
+
 /// Longer texts than this do not come in a path or the name of a header.
 fn put_short(out: &mut Vec<u8>, bytes: &[u8]) {
     let len = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
@@ -123,6 +132,7 @@ pub(super) fn next(frame: &mut Bytes) -> Result<Option<Item>, Garbled> {
             Item::Record(passport, record(frame)?)
         }
         END => Item::End(frame.try_get_u64_le()?),
+        GAP => Item::Gap(frame.try_get_u32_le()?),
         _ => return Err(Garbled),
     }))
 }
@@ -200,6 +210,7 @@ mod tests {
             Item::Passport(7, Some(Box::new(passport.clone()))),
             Item::Record(7, record(Company::Own, true)),
             Item::Record(7, record(Company::Head(Bytes::from_static(b"head")), false)),
+            Item::Gap(1000),
             Item::End(42),
         ];
         let mut out = Vec::new();
@@ -208,6 +219,7 @@ mod tests {
             match item {
                 Item::Passport(number, _) => put_passport(&mut out, *number, &passport),
                 Item::Record(number, record) => put_record(&mut out, *number, record),
+                Item::Gap(records) => put_gap(&mut out, *records),
                 Item::End(stream) => put_end(&mut out, *stream),
             }
         }

@@ -20,8 +20,11 @@ use bytes::Bytes;
 
 use crate::error::{Code, Error, Result};
 
-/// The format written here, and the newest one that is read.
-pub(super) const VERSION: u32 = 1;
+/// The newest format that is read.
+pub(super) const VERSION: u32 = 2;
+/// Files are of the oldest version that has all that is in them: an older skytls reads what it can.
+pub(super) const PLAIN: u32 = 1;
+pub(super) const WITH_GAPS: u32 = 2;
 const MAGIC: &[u8; 8] = b"SKTSPOOL";
 /// Where the first frame stands.
 pub(super) const HEAD: u64 = 16;
@@ -73,12 +76,12 @@ pub(super) enum Frame {
 // === impl Writer ===
 
 impl Writer {
-    pub(super) fn create(path: &Path) -> io::Result<Self> {
+    pub(super) fn create(path: &Path, version: u32) -> io::Result<Self> {
         let mut file =
             OpenOptions::new().read(true).write(true).create_new(true).mode(MODE).open(path)?;
         let mut head = [0; HEAD as usize];
         head[..8].copy_from_slice(MAGIC);
-        head[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        head[8..12].copy_from_slice(&version.to_le_bytes());
         file.write_all(&head)?;
         Ok(Self { file, len: HEAD, dirty: true, torn: false })
     }
@@ -111,12 +114,21 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits until the disk has everything.
-    pub(super) fn sync(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.dirty) {
+    /// Waits until the disk has everything; `false`: it had.
+    ///
+    /// After an error the file must be given up: the kernel may have thrown away what it could not write, and
+    /// would say at the next call that all is well.
+    pub(super) fn sync(&mut self) -> io::Result<bool> {
+        if self.dirty {
             self.file.sync_data()?;
         }
-        Ok(())
+        Ok(std::mem::take(&mut self.dirty))
+    }
+
+    /// Puts a file in place of its own to which one can write, and which never gets to the disk.
+    #[cfg(test)]
+    pub(super) fn break_disk(&mut self) {
+        self.file = OpenOptions::new().write(true).open("/dev/null").unwrap();
     }
 }
 
@@ -217,8 +229,40 @@ fn allocate(_: &File, _: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Has the disk take the names of a folder's files. Those of one journal come in the order they were made and removed in.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()?;
+    #[cfg(test)]
+    SYNCED.with_borrow_mut(|synced| synced.push(folder.to_owned()));
+    Ok(())
+}
+
+#[cfg(test)]
+thread_local! {
+    /// The folders that this thread has synced.
+    pub(super) static SYNCED: std::cell::RefCell<Vec<PathBuf>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
 /// Adds marks for these records, given in rising order; says how many bytes they take.
 pub(super) fn mark(file: &mut File, records: &[u32]) -> io::Result<u64> {
+    let out = marks_of(records);
+    file.write_all(&out)?;
+    Ok(out.len() as u64)
+}
+
+/// Writes all marks anew, given in rising order, over those there are: they say the same, and so does a mixture of
+/// both. Says how many bytes they take.
+pub(super) fn mark_anew(path: &Path, records: &[u32]) -> io::Result<u64> {
+    let out = marks_of(records);
+    let path = marks_path(path);
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(MODE).open(path)?;
+    file.write_all_at(&out, 0)?;
+    file.set_len(out.len() as u64)?;
+    file.sync_data()?;
+    Ok(out.len() as u64)
+}
+
+fn marks_of(records: &[u32]) -> Vec<u8> {
     let mut out = Vec::new();
     for run in records.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {
         let Some(first) = run.first() else { continue };
@@ -229,8 +273,7 @@ pub(super) fn mark(file: &mut File, records: &[u32]) -> io::Result<u64> {
         mark[8..].copy_from_slice(&crc.to_le_bytes());
         out.extend_from_slice(&mark);
     }
-    file.write_all(&out)?;
-    Ok(out.len() as u64)
+    out
 }
 
 /// The marks of a file: first record and count of each; what is not sound is passed over.

@@ -5,7 +5,9 @@
 //! so that the order of the kind is kept. It does not decide what is kept in memory.
 
 mod compaction;
+mod keeping;
 mod place;
+mod reading;
 
 use std::collections::{HashMap, VecDeque};
 use std::fs;
@@ -13,12 +15,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::codec::{self, Item, Stored};
+use super::codec::{self, Stored};
 use super::segment::{self, Frame, HEAD, Opened, Writer};
+use crate::config::SpoolSync;
 use crate::error::{Chain, Code, Error, Result};
 use crate::protocol::Kind;
 use crate::uplink::envelope::Passport;
 
+pub(super) use compaction::COPY;
 use place::{Cursor, Segment};
 
 /// Where a record lies: the number of its file, and its number in it.
@@ -49,8 +53,11 @@ pub(super) struct Shelf {
     numbers: HashMap<Arc<Passport>, u32>,
     /// Where to read on; none: the shelf is level.
     cursor: Option<Cursor>,
-    /// Where records are now that were copied to another file.
-    moved: HashMap<Place, Place>,
+    sync: SpoolSync,
+    /// Files were made or removed since the disk was last asked for their names.
+    unlisted: bool,
+    /// What the disk has refused since it was last asked for.
+    refusal: Option<Refusal>,
 }
 
 /// What reading yields.
@@ -74,13 +81,12 @@ pub(super) enum Read {
     Level,
 }
 
-/// What went with a file that was removed.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Removed {
-    /// Records that were nowhere else.
-    pub(super) unread: u64,
-    /// Records that are in memory as well.
-    pub(super) read: u64,
+/// The disk did not take something.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// Records that it may lose therefore.
+    pub(super) records: u64,
+    pub(super) error: io::Error,
 }
 
 /// Passports in one file, at most: readers keep them in memory.
@@ -91,7 +97,7 @@ const WORTH_REMOVING: u64 = 1 << 20;
 // === impl Shelf ===
 
 impl Shelf {
-    pub(super) fn new(kind: Kind, folder: &Path) -> Self {
+    pub(super) fn new(kind: Kind, folder: &Path, sync: SpoolSync) -> Self {
         Self {
             kind,
             folder: folder.to_owned(),
@@ -100,7 +106,9 @@ impl Shelf {
             writer: None,
             numbers: HashMap::new(),
             cursor: None,
-            moved: HashMap::new(),
+            sync,
+            unlisted: false,
+            refusal: None,
         }
     }
 
@@ -129,7 +137,7 @@ impl Shelf {
         let file = match segment::open(&path)? {
             Opened::Good(file) => file,
             Opened::Empty => {
-                remove(&path);
+                self.remove(number);
                 return Ok(0);
             }
             Opened::Foreign => {
@@ -168,7 +176,7 @@ impl Shelf {
         }
         let live = u64::from(found.live);
         if live == 0 {
-            remove(&path);
+            self.remove(number);
             return Ok(0);
         }
         self.seal();
@@ -255,6 +263,7 @@ impl Shelf {
         segment.len = len;
         segment.records += records;
         segment.live += records;
+        segment.kept += records;
         segment.newest = segment.newest.max(time);
         if behind && self.cursor.is_none() {
             let passports = self.numbers.iter().map(|(p, number)| (*number, Some(p.clone())));
@@ -274,219 +283,15 @@ impl Shelf {
         segment.reserve(&self.folder.join(Self::name(self.kind, segment.number)), records)
     }
 
-    /// Waits until the disk has everything.
-    pub(super) fn sync(&mut self) -> io::Result<()> {
-        self.writer.as_mut().map_or(Ok(()), Writer::sync)
-    }
-
-    /// Reads on; records written before `cutoff` are passed over.
-    pub(super) fn read(&mut self, cutoff: u64) -> Read {
-        loop {
-            let Some(cursor) = &mut self.cursor else { return Read::Level };
-            let Some(at) = self.segments.iter().position(|one| one.number == cursor.segment) else {
-                self.cursor = None;
-                return Read::Level;
-            };
-            let whole = self.segments[at].newest < cutoff && at + 1 < self.segments.len();
-            let item = match codec::next(&mut cursor.frame) {
-                _ if whole => Err(Stop::Expired),
-                Ok(Some(item)) => Ok(item),
-                Ok(None) => match cursor.turn(&self.folder, self.kind, &self.segments[at]) {
-                    Ok(true) => continue,
-                    Ok(false) => Err(Stop::End),
-                    Err(()) => Err(Stop::Damaged),
-                },
-                Err(codec::Garbled) => Err(Stop::Damaged),
-            };
-            match item {
-                Ok(Item::Passport(number, passport)) => {
-                    let passport = passport.map(|passport| Arc::new(*passport));
-                    cursor.passports.insert(number, passport);
-                }
-                Ok(Item::End(stream)) => return Read::End(stream),
-                Ok(Item::Record(number, stored)) => {
-                    let place = Place { segment: cursor.segment, index: cursor.index };
-                    cursor.index += 1;
-                    let segment = &mut self.segments[at];
-                    if segment.done.has(place.index) {
-                        continue;
-                    }
-                    let passport = cursor.passports.get(&number).cloned().flatten();
-                    let (expired, time) = (cursor.time < cutoff, cursor.time);
-                    match passport {
-                        Some(passport) if !expired => {
-                            return Read::Record { passport, stored, place, time };
-                        }
-                        passport => {
-                            segment.finish(place.index);
-                            return if expired && passport.is_some() {
-                                Read::Expired(1)
-                            } else {
-                                Read::Damaged(1)
-                            };
-                        }
-                    }
-                }
-                Err(stop) => {
-                    let lost = self.segments[at].finish_from(cursor.index);
-                    let origin = self.segments[at].origin;
-                    let following =
-                        self.segments.get(at + 1).map(|next| (next.number, next.origin));
-                    match following {
-                        Some((number, _)) => *cursor = Cursor::start(number),
-                        None => self.cursor = None,
-                    }
-                    self.sweep();
-                    match stop {
-                        Stop::Expired if lost > 0 => return Read::Expired(lost),
-                        Stop::Damaged | Stop::End if lost > 0 => return Read::Damaged(lost),
-                        _ => {}
-                    }
-                    if origin != 0 && following.is_none_or(|(_, next)| next != origin) {
-                        return Read::Gone(origin);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether what is to be read next was written before `cutoff`.
-    pub(super) fn has_expired(&mut self, cutoff: u64) -> bool {
-        let Some(cursor) = &mut self.cursor else { return false };
-        let found = self.segments.binary_search_by_key(&cursor.segment, |one| one.number);
-        let Some(segment) = found.ok().map(|at| &self.segments[at]) else { return false };
-        if segment.newest < cutoff {
-            return true;
-        }
-        if cursor.frame.is_empty() {
-            // What goes wrong here goes wrong again when it is read.
-            let _ = cursor.turn(&self.folder, self.kind, segment);
-        }
-        !cursor.frame.is_empty() && cursor.time < cutoff
-    }
-
-    /// Whether a record is there and still to be sent.
-    pub(super) fn has(&self, place: Place) -> bool {
-        let segment = self.find(place.segment).map(|at| &self.segments[at]);
-        segment.is_some_and(|one| place.index < one.records && !one.done.has(place.index))
-    }
-
-    /// The process that wrote what was read last: 0 is this one.
-    pub(super) fn origin(&self, place: Place) -> u32 {
-        self.find(place.segment).map_or(0, |at| self.segments[at].origin)
-    }
-
-    /// Records need not be sent any more; says how many of them were still to be.
-    pub(super) fn settle(&mut self, places: &mut [Place]) -> u64 {
-        for place in &mut *places {
-            if let Some(new) = self.moved.remove(place) {
-                *place = new;
-            }
-        }
-        places.sort_unstable();
-        let mut settled = 0;
-        let (reading, in_use) = (self.reading(), self.in_use());
-        for run in places.chunk_by(|a, b| a.segment == b.segment) {
-            let Some(at) = run.first().and_then(|first| self.find(first.segment)) else { continue };
-            let segment = &mut self.segments[at];
-            let fresh: Vec<u32> = run
-                .iter()
-                .map(|place| place.index)
-                .filter(|index| segment.finish(*index))
-                .collect();
-            settled += fresh.len() as u64;
-            // A file that is about to go needs no marks.
-            let number = segment.number;
-            let stays = segment.live > 0 || number >= reading || in_use == Some(number);
-            if !fresh.is_empty() && stays {
-                let path = self.folder.join(Self::name(self.kind, segment.number));
-                if let Err(error) = segment.mark(&path, &fresh) {
-                    log::debug!("{}: marks are lost: {error}", path.display());
-                }
-            }
-        }
-        self.sweep();
-        settled
-    }
-
-    /// Removes the oldest file, whatever is in it; `None` if there is only the one in use.
-    pub(super) fn remove_oldest(&mut self) -> Option<Removed> {
-        if self.segments.len() < 2 {
-            return None;
-        }
-        let segment = self.segments.pop_front()?;
-        let unread = match &self.cursor {
-            Some(cursor) if cursor.segment == segment.number => segment.live_from(cursor.index),
-            Some(cursor) if cursor.segment < segment.number => segment.live,
-            _ => 0,
-        };
-        let next = self.segments.front().map_or(segment.number + 1, |next| next.number);
-        if let Some(cursor) = &mut self.cursor
-            && cursor.segment <= segment.number
-        {
-            *cursor = Cursor::start(next);
-        }
-        remove(&self.path(segment.number));
-        Some(Removed { unread: unread.into(), read: (segment.live - unread).into() })
-    }
-
-    /// Ends the file in use; the next frame opens another.
-    pub(super) fn seal(&mut self) {
-        if let Some(mut writer) = self.writer.take()
-            && let Err(error) = writer.sync()
-        {
-            log::debug!("{} spool: {error}", self.kind.name());
-        }
-        self.numbers.clear();
-    }
-
-    /// Removes the files that have been done with.
-    fn sweep(&mut self) {
-        let reading = self.reading();
-        let newest = self.writer.as_ref().and(self.segments.back()).map(|one| one.number);
-        let in_use = self.in_use();
-        let mut gone = Vec::new();
-        self.segments.retain(|one| {
-            let keep = one.live > 0 || one.number >= reading || in_use == Some(one.number);
-            if !keep {
-                gone.push(one.number);
-            }
-            keep
-        });
-        for number in gone {
-            if newest == Some(number) {
-                // Its content is of no use: it need not reach the disk.
-                self.writer = None;
-                self.numbers.clear();
-            }
-            remove(&self.path(number));
-        }
-    }
-
-    /// The file that is read next; those behind it stay until they have been.
-    fn reading(&self) -> u64 {
-        self.cursor.as_ref().map_or(u64::MAX, |cursor| cursor.segment)
-    }
-
-    /// The file that stays although all its records are done, for more will be added to it.
-    fn in_use(&self) -> Option<u64> {
-        let newest = self.writer.as_ref().and(self.segments.back())?;
-        (newest.len < WORTH_REMOVING).then_some(newest.number)
-    }
-
-    /// Removes what has been done with at the end, the file in use included.
-    pub(super) fn close(&mut self) {
-        self.seal();
-        self.sweep();
-    }
-
     fn begin(&mut self) -> io::Result<Writer> {
         let number = self.next;
         let path = self.path(number);
-        let writer = Writer::create(&path).inspect_err(|_| remove(&path))?;
+        let writer = Writer::create(&path, segment::PLAIN).inspect_err(|_| self.remove(number))?;
         self.next += 1;
         self.numbers.clear();
-        self.segments.push_back(Segment { len: HEAD, ..Segment::new(number, 0) });
+        self.unlisted = true;
+        let begun = Segment { len: HEAD, unlisted: true, ..Segment::new(number, 0) };
+        self.segments.push_back(begun);
         Ok(writer)
     }
 
@@ -496,24 +301,6 @@ impl Shelf {
 
     fn path(&self, number: u64) -> PathBuf {
         self.folder.join(Self::name(self.kind, number))
-    }
-}
-
-/// Why reading a file stops.
-enum Stop {
-    End,
-    Damaged,
-    Expired,
-}
-
-/// Removes a file and its marks. What cannot be removed is found at the next start.
-fn remove(path: &Path) {
-    for path in [path.to_owned(), segment::marks_path(path)] {
-        if let Err(error) = fs::remove_file(&path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            log::warn!("{}: {error}", path.display());
-        }
     }
 }
 

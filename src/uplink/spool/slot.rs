@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use super::lock::Lock;
 use super::segment;
-use super::shelf::Shelf;
+use super::shelf::{self, Shelf};
+use crate::config::SpoolSync;
 use crate::error::{Chain, Code, Error, Result};
 use crate::protocol::Kind;
 
@@ -30,7 +31,7 @@ const LOCK: &str = "lock";
 
 impl Slot {
     /// Takes the first free slot of a folder, which is made if need be.
-    pub(super) fn take(root: &Path) -> Result<Self> {
+    pub(super) fn take(root: &Path, sync: SpoolSync) -> Result<Self> {
         let unusable = |path: &Path, error: io::Error| {
             Error::new(Code::SpoolUnusable)
                 .key("spool.path")
@@ -43,6 +44,9 @@ impl Slot {
             let folder = root.join(format!("slot-{number:03}"));
             make(&folder).map_err(|error| unusable(&folder, error))?;
             if let Some(lock) = lock(&folder).map_err(|error| unusable(&folder, error))? {
+                if sync != SpoolSync::Never {
+                    list(root).map_err(|error| unusable(root, error))?;
+                }
                 return Ok(Self { root: root.to_owned(), folder, _lock: lock });
             }
         }
@@ -137,6 +141,16 @@ fn make(folder: &Path) -> io::Result<()> {
     }
 }
 
+/// Has the disk take the names of the slots, and that of their folder as far as its own is ours to open.
+fn list(root: &Path) -> io::Result<()> {
+    segment::sync_folder(root)?;
+    let parent = root.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match parent.map_or(Ok(()), segment::sync_folder) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        result => result,
+    }
+}
+
 /// Locks a slot; `None` if somebody has it.
 fn lock(folder: &Path) -> io::Result<Option<Lock>> {
     Lock::take(&folder.join(LOCK))
@@ -151,6 +165,10 @@ fn files(folder: &Path) -> io::Result<Vec<(Kind, u64)>> {
         match Shelf::parse(name) {
             Some(file) => files.push(file),
             None => marks.extend(name.strip_suffix(".done").map(str::to_owned)),
+        }
+        if Path::new(name).extension().is_some_and(|end| end == shelf::COPY) {
+            // Its file is still there.
+            let _ = fs::remove_file(folder.join(name));
         }
     }
     files.sort_unstable();

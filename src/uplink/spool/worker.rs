@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::lanes::Lanes;
+use super::segment::sync_folder;
 use super::shelf::{Place, Shelf};
-use super::slot::Slot;
+use super::slot::{Orphan, Slot};
 use super::{Command, Entry, Gauge, Opened};
 use crate::config::{SpoolSettings, SpoolSync};
 use crate::error::Chain;
@@ -47,8 +48,14 @@ pub(super) struct Worker {
     lanes: Lanes,
     /// Who waits for records that are only on disk.
     tickets: HashMap<(Kind, Place), Arc<Ticket>>,
-    /// Answered at the end of a round.
-    answers: Vec<oneshot::Sender<()>>,
+    /// Who waits until records of a kind are marked as done.
+    answers: Vec<(Kind, Option<oneshot::Sender<bool>>)>,
+    /// Durable records as the books have them, by kind.
+    counted: Vec<Option<u64>>,
+    /// The disk has refused something, and has taken nothing since.
+    refused: bool,
+    /// Marks cannot be written.
+    unmarked: bool,
     /// When writing is tried again after a failure.
     retry: Option<Instant>,
     full: bool,
@@ -74,7 +81,7 @@ const GROUP: usize = 256 * 1024;
 const TICK: Duration = Duration::from_secs(1);
 /// The longest wait while records are left to be read, and lanes are kept open.
 const SHORT_TICK: Duration = Duration::from_millis(20);
-/// How often the disk is made to have everything, with `spool.sync=interval`.
+/// How often the disk is made to have everything, unless `spool.sync` is `never`.
 const SYNC: Duration = Duration::from_secs(1);
 /// How often orphaned slots are looked for.
 const SEARCH: Duration = Duration::from_secs(10);
@@ -104,6 +111,9 @@ impl Worker {
             lanes: Lanes::default(),
             tickets: HashMap::new(),
             answers: Vec::new(),
+            counted: vec![None; Kind::ALL.len()],
+            refused: false,
+            unmarked: false,
             retry: None,
             full: false,
             synced: begun,
@@ -162,7 +172,7 @@ impl Worker {
             Command::Done(kind, mut places) => self.done[kind.index()].append(&mut places),
             Command::Taken(kind, mut places, answer) => {
                 self.done[kind.index()].append(&mut places);
-                self.answers.push(answer);
+                self.answers.push((kind, Some(answer)));
             }
             Command::Stop(answer) => self.stop = Some(answer),
         }
@@ -171,14 +181,11 @@ impl Worker {
 
     /// Does what there is to do; says how long nothing more can be done.
     fn round(&mut self, uplink: &Uplink) -> Duration {
-        self.settle(uplink);
-        for answer in self.answers.drain(..) {
-            // Whoever asked may be gone.
-            let _ = answer.send(());
-        }
+        self.settle();
         self.write(uplink);
         let replay = self.replay(uplink);
         let idle = self.tend(uplink);
+        self.count(uplink);
         self.measure();
         let waiting = self.pending.iter().any(|pending| !pending.is_empty());
         match replay {
@@ -190,8 +197,9 @@ impl Worker {
 
     /// What has to be done from time to time; says whether there is nothing left of it.
     fn tend(&mut self, uplink: &Uplink) -> bool {
-        if self.settings.sync == SpoolSync::Interval && self.synced.elapsed() >= SYNC {
-            self.sync();
+        if self.settings.sync != SpoolSync::Never && self.synced.elapsed() >= SYNC {
+            self.synced = Instant::now();
+            self.sync(Shelf::sync);
         }
         if self.searched.elapsed() >= SEARCH {
             self.searched = Instant::now();
@@ -235,7 +243,18 @@ impl Worker {
                     Err(error) => log::warn!("{}", Chain(&error)),
                 }
             }
+            self.list(&orphan);
             log::info!("{found} records taken over from {}", orphan.folder().display());
+        }
+    }
+
+    /// Has the disk take where files are now that were taken over.
+    fn list(&mut self, orphan: &Orphan) {
+        if self.settings.sync != SpoolSync::Never
+            && let Err(error) =
+                sync_folder(self.slot.folder()).and_then(|()| sync_folder(orphan.folder()))
+        {
+            self.unsynced(0, &error);
         }
     }
 
@@ -246,6 +265,8 @@ impl Worker {
     fn measure(&self) {
         let files: usize = self.shelves.iter().map(Shelf::files).sum();
         let bytes = self.shelves.iter().map(Shelf::bytes_on_disk).sum();
+        let doubtful = self.shelves.iter().map(Shelf::doubtful).sum();
+        self.gauge.doubtful.store(doubtful, Ordering::Relaxed);
         self.gauge.bytes.store(bytes, Ordering::Relaxed);
         self.gauge.files.store(files as u64, Ordering::Relaxed);
     }
@@ -258,16 +279,17 @@ impl Worker {
         if let Some(shared) = self.shared.upgrade() {
             let uplink = Uplink(shared);
             self.retry = None;
-            self.settle(&uplink);
+            self.settle();
             self.write(&uplink);
         } else {
             self.write_blindly();
         }
-        if self.settings.sync != SpoolSync::Never {
-            self.sync();
-        }
         for shelf in &mut self.shelves {
             shelf.close();
+        }
+        self.heed();
+        if let Some(shared) = self.shared.upgrade() {
+            self.count(&Uplink(shared));
         }
         self.measure();
         if let Some(answer) = self.stop.take() {
@@ -278,7 +300,8 @@ impl Worker {
     /// The uplink is gone without a stop: what it had handed over is written all the same.
     fn write_blindly(&mut self) {
         for kind in Kind::ALL {
-            self.shelves[kind.index()].settle(&mut self.done[kind.index()]);
+            // Who is told is gone; what comes back is sent again.
+            let _ = self.shelves[kind.index()].settle(&mut self.done[kind.index()]);
             let items: Vec<Pending> = self.pending[kind.index()].drain(..).collect();
             if items.iter().any(|item| matches!(item, Pending::Record(_)))
                 && let Err(error) = self.append(kind, &items, true)

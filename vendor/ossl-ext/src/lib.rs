@@ -16,8 +16,9 @@ use std::ptr;
 
 use foreign_types::ForeignTypeRef;
 use openssl::asn1::{Asn1GeneralizedTimeRef, Asn1TimeRef};
+use openssl::error::ErrorStack;
 use openssl::nid::Nid;
-use openssl::ssl::{SslCipher, SslContextBuilder, SslRef};
+use openssl::ssl::{SslCipher, SslConnector, SslContextBuilder, SslContextRef, SslMethod, SslRef};
 use openssl::stack::StackRef;
 use openssl::x509::{X509Name, X509Ref};
 use openssl_sys as ffi;
@@ -150,6 +151,19 @@ pub fn has_extended_master_secret(ssl: &SslRef) -> bool {
     const SSL_CTRL_GET_EXTMS_SUPPORT: c_int = 122;
     // SAFETY: the pointer comes from a live reference; this command takes no arguments and reads.
     unsafe { ffi::SSL_ctrl(ssl.as_ptr(), SSL_CTRL_GET_EXTMS_SUPPORT, 0, ptr::null_mut()) == 1 }
+}
+
+/// A connector of a context that is ready (`SSL_CTX_up_ref(3)`). The openssl crate first makes a context of its
+/// own, which takes a while: all CA certificates of the system are read.
+pub fn connector(context: &SslContextRef) -> Result<SslConnector, ErrorStack> {
+    let mut builder = SslConnector::builder(SslMethod::tls_client())?;
+    // SAFETY: the pointer comes from a live reference, and the builder gets a reference of its own to give up.
+    // Others may be using the context: it is not changed here, and the builder does not leave this function.
+    unsafe {
+        ffi::SSL_CTX_up_ref(context.as_ptr());
+        *builder = SslContextBuilder::from_ptr(context.as_ptr());
+    }
+    Ok(builder.build())
 }
 
 /// The security level of a context that is being made (`SSL_CTX_get_security_level(3)`).
@@ -326,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_has_not_begun_has_nothing_to_tell() {
-        let context = SslContextBuilder::new(openssl::ssl::SslMethod::tls_client()).unwrap();
+        let context = SslContextBuilder::new(SslMethod::tls_client()).unwrap();
         let ssl = openssl::ssl::Ssl::new(&context.build()).unwrap();
         assert_eq!(negotiated_group(&ssl), None);
         assert_eq!(matched_name(&ssl), None);
@@ -337,7 +351,7 @@ mod tests {
 
     #[test]
     fn cipher_suites_are_those_of_the_context() {
-        let mut context = SslContextBuilder::new(openssl::ssl::SslMethod::tls_client()).unwrap();
+        let mut context = SslContextBuilder::new(SslMethod::tls_client()).unwrap();
         context.set_ciphersuites("TLS_AES_256_GCM_SHA384").unwrap();
         context.set_cipher_list("ECDHE-RSA-AES128-GCM-SHA256").unwrap();
         let suites = ["TLS_AES_256_GCM_SHA384", "ECDHE-RSA-AES128-GCM-SHA256"];

@@ -22,18 +22,38 @@ pub(super) struct Segment {
     pub(super) len: u64,
     pub(super) records: u32,
     pub(super) live: u32,
+    /// Records that are in the file, those that are done included: a copy leaves some out.
+    pub(super) kept: u32,
     /// Records that need not be sent any more.
     pub(super) done: Bits,
     /// When its last frame was written, in milliseconds since 1970.
     pub(super) newest: u64,
     /// Which process wrote it: 0 this one, else counted in the order they were found.
     pub(super) origin: u32,
+    /// The disk did not take it: its records may be lost with the power, or even now.
+    pub(super) doubtful: bool,
+    /// Its name is not known to be on the disk.
+    pub(super) unlisted: bool,
     pub(super) marks: Option<File>,
+    /// Whether the disk has its marks.
+    pub(super) marks_on_disk: OnDisk,
     /// Bytes of its marks.
     pub(super) marked: u64,
     /// For so many bytes of marks the disk has room kept.
     pub(super) reserved: u64,
 }
+
+/// How much of a list the disk has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum OnDisk {
+    All,
+    Some,
+    /// It has refused some: then the kernel may have thrown away what it says was written.
+    Unknown,
+}
+
+/// More records than this are not in one file: each takes more than 16 bytes.
+const MOST: u32 = 1 << 24;
 
 #[derive(Debug)]
 pub(super) struct Cursor {
@@ -59,10 +79,14 @@ impl Segment {
             len: 0,
             records: 0,
             live: 0,
+            kept: 0,
             done: Bits::default(),
             newest: 0,
             origin,
+            doubtful: false,
+            unlisted: false,
             marks: None,
+            marks_on_disk: OnDisk::All,
             marked: 0,
             reserved: 0,
         }
@@ -71,13 +95,30 @@ impl Segment {
     /// Takes note of a frame that was found.
     pub(super) fn survey(&mut self, mut frame: Bytes) -> Result<(), codec::Garbled> {
         let time = codec::time(&mut frame)?;
-        let mut records = 0;
+        let (mut gaps, mut records) = (Vec::new(), self.records);
+        let mut kept = 0;
         while let Some(item) = codec::next(&mut frame)? {
-            records += u32::from(matches!(item, Item::Record(..)));
+            match item {
+                Item::Record(..) => {
+                    records += 1;
+                    kept += 1;
+                }
+                Item::Gap(left_out) => {
+                    let end = records.checked_add(left_out).filter(|end| *end <= MOST);
+                    let end = end.ok_or(codec::Garbled)?;
+                    gaps.push(records..end);
+                    records = end;
+                }
+                Item::Passport(..) | Item::End(_) => {}
+            }
+        }
+        for index in gaps.into_iter().flatten() {
+            self.done.set(index);
         }
         self.newest = self.newest.max(time);
-        self.records += records;
-        self.live += records;
+        self.records = records;
+        self.live += kept;
+        self.kept += kept;
         Ok(())
     }
 
@@ -86,6 +127,14 @@ impl Segment {
         let fresh = index < self.records && self.done.set(index);
         self.live -= u32::from(fresh);
         fresh
+    }
+
+    /// The disk did not take it; says how many records that concerns which were taken for safe.
+    pub(super) fn doubt(&mut self) -> u64 {
+        match std::mem::replace(&mut self.doubtful, true) {
+            true => 0,
+            false => self.live.into(),
+        }
     }
 
     pub(super) fn finish_from(&mut self, index: u32) -> u32 {
@@ -115,9 +164,32 @@ impl Segment {
     }
 
     pub(super) fn mark(&mut self, path: &Path, records: &[u32]) -> io::Result<()> {
-        let written = segment::mark(self.marks(path)?, records)?;
+        let written = segment::mark(self.marks(path)?, records).inspect_err(|_| {
+            // Half a mark may stand there: it is cut off when the list is opened again.
+            self.marks = None;
+        })?;
         self.marked += written;
+        self.marks_on_disk = self.marks_on_disk.max(OnDisk::Some);
         Ok(())
+    }
+
+    /// Waits until the disk has its marks; `false`: it had.
+    pub(super) fn sync_marks(&mut self, path: &Path) -> io::Result<bool> {
+        match self.marks_on_disk {
+            OnDisk::All => return Ok(false),
+            OnDisk::Some => {
+                self.marks(path).and_then(|marks| marks.sync_data()).inspect_err(|_| {
+                    self.marks = None;
+                    self.marks_on_disk = OnDisk::Unknown;
+                })?
+            }
+            OnDisk::Unknown => {
+                let done = (0..self.records).filter(|index| self.done.has(*index));
+                self.marked = segment::mark_anew(path, &done.collect::<Vec<u32>>())?;
+            }
+        }
+        self.marks_on_disk = OnDisk::All;
+        Ok(true)
     }
 
     fn marks(&mut self, path: &Path) -> io::Result<&mut File> {

@@ -6,6 +6,8 @@ use crate::protocol::find;
 use crate::protocol::frame::Message;
 use crate::uplink::sticky::Company;
 
+mod safety;
+
 const LARGE: u64 = 1 << 20;
 
 fn passport() -> Arc<Passport> {
@@ -52,8 +54,17 @@ fn read(shelf: &mut Shelf) -> Vec<u32> {
     }
 }
 
+/// Settles records; says how many of them were still to be sent.
+fn settle(shelf: &mut Shelf, places: impl IntoIterator<Item = Place>) -> u64 {
+    let before = shelf.durable();
+    let mut places: Vec<Place> = places.into_iter().collect();
+    shelf.settle(&mut places).unwrap();
+    assert!(places.is_empty(), "all of them are marked");
+    before - shelf.durable()
+}
+
 fn reopen(folder: &Path) -> (Shelf, u64) {
-    let mut shelf = Shelf::new(Kind::Trace, folder);
+    let mut shelf = Shelf::new(Kind::Trace, folder, SpoolSync::Interval);
     let mut files: Vec<u64> = fs::read_dir(folder)
         .unwrap()
         .filter_map(|entry| Shelf::parse(entry.unwrap().file_name().to_str()?))
@@ -71,7 +82,7 @@ fn only_file(folder: &TempDir) -> PathBuf {
 #[test]
 fn what_was_written_is_found_again_in_its_order() {
     let folder = tempfile::tempdir().unwrap();
-    let mut shelf = Shelf::new(Kind::Trace, folder.path());
+    let mut shelf = Shelf::new(Kind::Trace, folder.path(), SpoolSync::Interval);
     // Files of at most two frames, some of them read before the next is written.
     for batch in 0..10 {
         write_at(&mut shelf, batch * 10..batch * 10 + 10, 1, 200, batch >= 3);
@@ -88,16 +99,16 @@ fn what_was_written_is_found_again_in_its_order() {
 #[test]
 fn what_is_done_does_not_come_back_and_its_files_go() {
     let folder = tempfile::tempdir().unwrap();
-    let mut shelf = Shelf::new(Kind::Trace, folder.path());
+    let mut shelf = Shelf::new(Kind::Trace, folder.path(), SpoolSync::Interval);
     let place = write(&mut shelf, 0..10, false);
     let at = |index| Place { index, ..place };
-    assert_eq!(shelf.settle(&mut [at(3), at(4), at(9), at(4)]), 3);
-    assert_eq!(shelf.settle(&mut [at(3), at(0)]), 1);
+    assert_eq!(settle(&mut shelf, [at(3), at(4), at(9), at(4)]), 3);
+    assert_eq!(settle(&mut shelf, [at(3), at(0)]), 1);
     drop(shelf);
     let (mut shelf, found) = reopen(folder.path());
     assert_eq!(found, 6);
     assert_eq!(read(&mut shelf), [1, 2, 5, 6, 7, 8]);
-    shelf.settle(&mut [1, 2, 5, 6, 7, 8].map(at));
+    settle(&mut shelf, [1, 2, 5, 6, 7, 8].map(at));
     assert_eq!((shelf.files(), shelf.bytes()), (0, 0));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
@@ -106,17 +117,17 @@ fn what_is_done_does_not_come_back_and_its_files_go() {
 fn what_is_done_does_not_come_back_while_its_file_is_in_use() {
     for behind in [false, true] {
         let folder = tempfile::tempdir().unwrap();
-        let mut shelf = Shelf::new(Kind::Meter, folder.path());
+        let mut shelf = Shelf::new(Kind::Meter, folder.path(), SpoolSync::Interval);
         let place = write(&mut shelf, 0..10, behind);
         if behind {
             (0..10).for_each(|_| assert!(matches!(shelf.read(0), Read::Record { .. })));
         }
-        let mut all: Vec<Place> = (0..10).map(|index| Place { index, ..place }).collect();
-        assert_eq!(shelf.settle(&mut all), 10);
+        let all = (0..10).map(|index| Place { index, ..place });
+        assert_eq!(settle(&mut shelf, all), 10);
         // More would be added to it; but the process is killed.
         assert_eq!(shelf.files(), 1);
         drop(shelf);
-        let mut again = Shelf::new(Kind::Meter, folder.path());
+        let mut again = Shelf::new(Kind::Meter, folder.path(), SpoolSync::Interval);
         assert_eq!(again.take_over(place.segment, 1).unwrap(), 0, "behind: {behind}");
     }
 }
@@ -124,7 +135,7 @@ fn what_is_done_does_not_come_back_while_its_file_is_in_use() {
 #[test]
 fn a_file_cut_at_any_byte_of_its_last_frame_keeps_the_frames_before() {
     let folder = tempfile::tempdir().unwrap();
-    let mut shelf = Shelf::new(Kind::Trace, folder.path());
+    let mut shelf = Shelf::new(Kind::Trace, folder.path(), SpoolSync::Interval);
     write(&mut shelf, 0..20, false);
     let whole = fs::read(only_file(&folder)).unwrap().len();
     write(&mut shelf, 20..30, false);
@@ -147,7 +158,7 @@ fn a_file_cut_at_any_byte_of_its_last_frame_keeps_the_frames_before() {
 #[test]
 fn a_changed_byte_or_zeros_never_make_a_record() {
     let folder = tempfile::tempdir().unwrap();
-    let mut shelf = Shelf::new(Kind::Trace, folder.path());
+    let mut shelf = Shelf::new(Kind::Trace, folder.path(), SpoolSync::Interval);
     write(&mut shelf, 0..20, false);
     let whole = fs::read(only_file(&folder)).unwrap().len();
     write(&mut shelf, 20..30, false);
@@ -171,11 +182,11 @@ fn a_changed_byte_or_zeros_never_make_a_record() {
 #[test]
 fn marks_cut_at_any_byte_only_make_records_come_twice() {
     let folder = tempfile::tempdir().unwrap();
-    let mut shelf = Shelf::new(Kind::Trace, folder.path());
+    let mut shelf = Shelf::new(Kind::Trace, folder.path(), SpoolSync::Interval);
     let place = write(&mut shelf, 0..10, false);
     let at = |index| Place { index, ..place };
-    shelf.settle(&mut [at(0), at(1), at(2)]);
-    shelf.settle(&mut [at(7)]);
+    settle(&mut shelf, [at(0), at(1), at(2)]);
+    settle(&mut shelf, [at(7)]);
     drop(shelf);
     let marks = segment::marks_path(&only_file(&folder));
     let bytes = fs::read(&marks).unwrap();
@@ -185,7 +196,7 @@ fn marks_cut_at_any_byte_only_make_records_come_twice() {
         assert_eq!(found, if len < 12 { 10 } else { 7 }, "cut at {len}");
         assert!(read(&mut shelf).contains(&7));
         // A mark that is added now counts.
-        shelf.settle(&mut [at(9)]);
+        settle(&mut shelf, [at(9)]);
         drop(shelf);
         assert_eq!(reopen(folder.path()).1, found - 1, "cut at {len}");
     }
@@ -194,16 +205,17 @@ fn marks_cut_at_any_byte_only_make_records_come_twice() {
 #[test]
 fn a_file_of_a_later_version_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let mut shelf = Shelf::new(Kind::Trace, folder.path());
+    let mut shelf = Shelf::new(Kind::Trace, folder.path(), SpoolSync::Interval);
     write(&mut shelf, 0..10, false);
     drop(shelf);
     let mut bytes = fs::read(only_file(&folder)).unwrap();
-    bytes[8] += 1;
+    bytes[8] += 2;
     fs::write(only_file(&folder), &bytes).unwrap();
-    let error = Shelf::new(Kind::Trace, folder.path()).take_over(1, 1).unwrap_err();
+    let error =
+        Shelf::new(Kind::Trace, folder.path(), SpoolSync::Interval).take_over(1, 1).unwrap_err();
     assert_eq!(error.code(), Code::SpoolNewer);
     assert_eq!(fs::read(only_file(&folder)).unwrap(), bytes);
-    bytes[8] -= 1;
+    bytes[8] -= 2;
     fs::write(only_file(&folder), &bytes).unwrap();
     assert_eq!(reopen(folder.path()).1, 10);
 }
@@ -249,7 +261,7 @@ fn files_of_version_1_are_read() {
 #[test]
 fn a_stream_that_has_ended_is_known_to_have_after_it_was_read() {
     let folder = tempfile::tempdir().unwrap();
-    let mut shelf = Shelf::new(Kind::Trace, folder.path());
+    let mut shelf = Shelf::new(Kind::Trace, folder.path(), SpoolSync::Interval);
     let passport = passport();
     let own = Stored { stream: 9, company: Company::Own, ..stored(1) };
     let lines = [Line::Record { passport: &passport, stored: own }, Line::End(9)];
@@ -270,7 +282,7 @@ fn a_stream_that_has_ended_is_known_to_have_after_it_was_read() {
 #[test]
 fn records_that_are_too_old_are_passed_over_one_by_one_or_by_the_file() {
     let folder = tempfile::tempdir().unwrap();
-    let mut shelf = Shelf::new(Kind::Trace, folder.path());
+    let mut shelf = Shelf::new(Kind::Trace, folder.path(), SpoolSync::Interval);
     for time in 1..=6_u32 {
         write_at(&mut shelf, time..time + 1, time.into(), 150, true);
     }
@@ -293,48 +305,24 @@ fn records_that_are_too_old_are_passed_over_one_by_one_or_by_the_file() {
 #[test]
 fn the_oldest_file_can_be_given_up_with_what_is_in_it() {
     let folder = tempfile::tempdir().unwrap();
-    let mut shelf = Shelf::new(Kind::Trace, folder.path());
+    let mut shelf = Shelf::new(Kind::Trace, folder.path(), SpoolSync::Interval);
     write_at(&mut shelf, 0..10, 1, 100, false);
     write_at(&mut shelf, 10..20, 1, 100, true);
     write_at(&mut shelf, 20..30, 1, 100, true);
-    assert_eq!(shelf.remove_oldest(), Some(Removed { unread: 0, read: 10 }));
+    assert_eq!(shelf.remove_oldest(), Some(0));
     assert!(matches!(shelf.read(0), Read::Record { .. }));
-    assert_eq!(shelf.remove_oldest(), Some(Removed { unread: 9, read: 1 }));
+    assert_eq!(shelf.remove_oldest(), Some(9));
     assert_eq!(shelf.remove_oldest(), None, "it is in use");
     assert_eq!(read(&mut shelf), (20..30).collect::<Vec<u32>>());
-}
-
-#[test]
-fn a_file_kept_by_few_records_makes_room_for_a_copy_of_them() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut shelf = Shelf::new(Kind::Trace, folder.path());
-    let first = write_at(&mut shelf, 0..100, 5, 100, false);
-    let second = write_at(&mut shelf, 100..200, 6, 100, false);
-    let at = |place: Place, index| Place { index, ..place };
-    assert!(!shelf.compact(LARGE).unwrap(), "all of it is still needed");
-    shelf.settle(&mut (0..99).map(|index| at(first, index)).collect::<Vec<Place>>());
-    let before = shelf.bytes();
-    assert!(shelf.compact(LARGE).unwrap());
-    assert!(shelf.bytes() < before * 2 / 3, "{before}, {}", shelf.bytes());
-    // Done twice, under the name it had first.
-    shelf.settle(&mut (0..98).map(|index| at(second, index)).collect::<Vec<Place>>());
-    while shelf.compact(100).unwrap() {}
-    assert_eq!(shelf.settle(&mut [at(second, 98)]), 1);
-    drop(shelf);
-    let (mut shelf, found) = reopen(folder.path());
-    assert_eq!(found, 2);
-    let mut left = read(&mut shelf);
-    left.sort_unstable();
-    assert_eq!(left, [99, 199]);
 }
 
 #[test]
 fn nobody_else_can_read_the_files() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
-    let mut shelf = Shelf::new(Kind::Trace, folder.path());
+    let mut shelf = Shelf::new(Kind::Trace, folder.path(), SpoolSync::Interval);
     let place = write(&mut shelf, 0..10, false);
-    shelf.settle(&mut [place]);
+    settle(&mut shelf, [place]);
     let modes = fs::read_dir(folder.path())
         .unwrap()
         .map(|entry| entry.unwrap().metadata().unwrap().permissions().mode() & 0o777);
@@ -344,7 +332,7 @@ fn nobody_else_can_read_the_files() {
 #[test]
 fn marks_never_take_more_than_was_set_aside_for_them() {
     let folder = tempfile::tempdir().unwrap();
-    let mut shelf = Shelf::new(Kind::Trace, folder.path());
+    let mut shelf = Shelf::new(Kind::Trace, folder.path(), SpoolSync::Interval);
     let Place { segment, .. } = write(&mut shelf, 0..100, false);
     let size = |path: PathBuf| fs::metadata(path).unwrap().len();
     let file = only_file(&folder);
@@ -352,7 +340,7 @@ fn marks_never_take_more_than_was_set_aside_for_them() {
     assert!(bytes > size(file.clone()));
     // The worst case: one mark for each record, as no two of them are neighbours.
     for index in (0..99).step_by(2).chain((1..99).step_by(2)) {
-        shelf.settle(&mut [Place { segment, index }]);
+        settle(&mut shelf, [Place { segment, index }]);
         let on_disk = size(file.clone()) + size(segment::marks_path(&file));
         assert_eq!(shelf.bytes_on_disk(), on_disk);
         assert!(on_disk <= bytes, "{on_disk} of {bytes}");

@@ -3,14 +3,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::*;
 use crate::config::Loader;
 use crate::protocol::find;
 use crate::protocol::frame::Message;
 use crate::transport::{Transport, targets};
-use crate::uplink::lane::Lane;
+use crate::uplink::lane::{Lane, Record};
 use crate::uplink::ledger::{Fate, Seat};
 use crate::uplink::parcel::Parcel;
-use crate::uplink::{Passport, Uplink, UplinkSettings};
+use crate::uplink::spool::segment::SYNCED;
+use crate::uplink::{Passport, UplinkSettings};
 
 const RECORDS: u64 = 12_000;
 
@@ -83,4 +85,146 @@ async fn records_come_into_their_lane_in_their_order_whichever_way_they_take() {
     let books = uplink.books().total;
     assert_eq!((books.accepted, books.acknowledged, books.pending), (RECORDS, RECORDS, 0));
     uplink.abandon();
+}
+
+const METERS: &str = "/skywalking.v3.MeterReportService/collectBatch";
+
+/// A worker without a thread, and an uplink whose books it keeps.
+fn worker(folder: &std::path::Path, sync: &str) -> (Worker, Uplink) {
+    worker_of(folder, "uplink", sync)
+}
+
+fn worker_of(folder: &std::path::Path, name: &str, sync: &str) -> (Worker, Uplink) {
+    let uplink = uplink(&folder.join(name));
+    let path = folder.join("worker").display().to_string();
+    let loader = Loader::new().environment([]).set("spool.path", path).set("spool.sync", sync);
+    let loader = loader.set("collector.backend_service", "127.0.0.1:1");
+    let opened = Opened::new(loader.load().unwrap().settings.spool.as_ref().unwrap()).unwrap();
+    let (_, orders) = std::sync::mpsc::channel();
+    (Worker::new(opened, Weak::new(), orders, Arc::default()), uplink)
+}
+
+/// Accepts so many metrics and hands them to the worker.
+fn submit(worker: &mut Worker, uplink: &Uplink, records: u64) {
+    let passport = Arc::new(Passport::new(find(METERS).unwrap()));
+    for _ in 0..records {
+        let id = uplink.0.ledger.try_admit(Kind::Meter, 3).unwrap().unwrap();
+        let message = Message { compressed: false, data: Bytes::from_static(b"abc") };
+        let (prefix, place, time, ticket) = (Bytes::new(), None, 0, None);
+        let record = Record { id, message, prefix, place, time, ticket };
+        let (passport, company) = (passport.clone(), Company::Head(Bytes::new()));
+        worker.note(Command::Record(Entry { record, passport, company, stream: 0 }));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_marked_is_not_answered_as_marked() {
+    for sync in ["always", "interval"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut worker, uplink) = worker(folder.path(), sync);
+        submit(&mut worker, &uplink, 10);
+        worker.round(&uplink);
+        let shelf = &mut worker.shelves[Kind::Meter.index()];
+        assert_eq!(shelf.durable(), 10);
+        shelf.seal();
+        let marks = worker.slot.folder().join(Shelf::name(Kind::Meter, 1)).with_extension("done");
+        std::fs::remove_file(&marks).unwrap();
+        std::fs::create_dir(&marks).unwrap();
+        let taken = |worker: &mut Worker| {
+            let (answer, mut answered) = oneshot::channel();
+            let places = (0..10).map(|index| Place { segment: 1, index }).collect();
+            worker.note(Command::Taken(Kind::Meter, places, answer));
+            worker.settle();
+            answered.try_recv().unwrap()
+        };
+        assert!(!taken(&mut worker), "{sync}");
+        assert!(!taken(&mut worker), "nor the next time, {sync}");
+        std::fs::remove_dir(&marks).unwrap();
+        assert!(taken(&mut worker), "{sync}");
+        uplink.abandon();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_disk_refuses_shows_in_state_and_books_until_it_takes_something_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut worker, uplink) = worker(folder.path(), "always");
+    let durable = || uplink.books().by_kind["meter"].durable;
+    let state = |worker: &Worker| {
+        let doubtful = worker.gauge.doubtful.load(Ordering::Relaxed);
+        (worker.gauge.failing.load(Ordering::Relaxed), doubtful)
+    };
+    submit(&mut worker, &uplink, 10);
+    worker.round(&uplink);
+    assert_eq!((durable(), state(&worker)), (10, (false, 0)));
+    worker.shelves[Kind::Meter.index()].break_disk();
+    submit(&mut worker, &uplink, 5);
+    worker.round(&uplink);
+    assert_eq!((durable(), state(&worker)), (0, (true, 15)));
+    // Nothing is written for a second: these are in memory only.
+    submit(&mut worker, &uplink, 3);
+    worker.round(&uplink);
+    assert_eq!((durable(), state(&worker)), (0, (true, 15)));
+    worker.retry = None;
+    submit(&mut worker, &uplink, 4);
+    worker.round(&uplink);
+    assert_eq!((durable(), state(&worker)), (4, (false, 15)));
+    assert_eq!(uplink.books().total.pending, 22, "whatever becomes of the disk");
+    uplink.abandon();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_given_up_waiting_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut worker, uplink) = worker(folder.path(), "interval");
+    let at = Kind::Meter.index();
+    // Behind what is on disk, and the disk is not to be had for an hour.
+    submit(&mut worker, &uplink, 1);
+    let Some(first) = worker.pending[at].pop_front() else { panic!("it is there") };
+    worker.append(Kind::Meter, &[first], true).unwrap();
+    worker.retry = Some(Instant::now() + Duration::from_secs(3600));
+    submit(&mut worker, &uplink, 1);
+    let waiting: Vec<_> = (0..100)
+        .map(|_| {
+            let (answer, answered) = oneshot::channel();
+            worker.note(Command::Barrier(Kind::Meter, answer));
+            answered
+        })
+        .collect();
+    worker.write(&uplink);
+    assert_eq!(worker.pending[at].len(), 101);
+    let last = waiting.into_iter().next_back();
+    worker.write(&uplink);
+    assert_eq!(worker.pending[at].len(), 2, "the record, and the one who still waits");
+    drop(last);
+    uplink.abandon();
+}
+
+/// The names of slots and files are lost with the power as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_disk_is_asked_for_the_names_of_slots_and_files() {
+    for (sync, asked) in [("always", true), ("interval", true), ("never", false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let synced = || SYNCED.take();
+        synced();
+        let (mut dead, uplink) = worker(folder.path(), sync);
+        let root = folder.path().join("worker");
+        assert_eq!(synced().contains(&root), asked, "{sync}");
+        submit(&mut dead, &uplink, 10);
+        dead.round(&uplink);
+        let slot = dead.slot.folder().to_owned();
+        // One that answers only then, or a second later.
+        assert_eq!(synced().contains(&slot), sync == "always", "{sync}");
+        let (mut living, other) = worker_of(folder.path(), "other", sync);
+        drop(dead);
+        synced();
+        living.adopt(&other);
+        let folders = synced();
+        assert_eq!(other.books().total.recovered, 10);
+        for folder in [living.slot.folder(), &slot] {
+            assert_eq!(folders.iter().any(|one| one == folder), asked, "{sync}: {folders:?}");
+        }
+        uplink.abandon();
+        other.abandon();
+    }
 }

@@ -12,7 +12,7 @@ use crate::uplink::Uplink;
 use crate::uplink::ledger::{Amount, SHARE};
 use crate::uplink::spool::codec::Stored;
 use crate::uplink::spool::now;
-use crate::uplink::spool::shelf::{Line, Place, Shelf};
+use crate::uplink::spool::shelf::{Line, Place, Refusal, Shelf};
 
 /// Written, and to be handed on.
 struct Batch {
@@ -47,8 +47,10 @@ impl Worker {
                 return;
             }
             if self.settings.sync == SpoolSync::Always {
-                self.sync();
+                self.sync(Shelf::sync_records);
             }
+            self.heed();
+            self.count(uplink);
             for batch in written {
                 self.hand_on(uplink, batch);
             }
@@ -112,7 +114,10 @@ impl Worker {
     }
 
     fn put_back(&mut self, kind: Kind, items: Vec<Pending>) {
-        for item in items.into_iter().rev() {
+        // Who waits for long gives up, and asks anew: barriers would gather here.
+        let waits =
+            |item: &Pending| !matches!(item, Pending::Barrier(answer) if answer.is_closed());
+        for item in items.into_iter().rev().filter(waits) {
             self.pending[kind.index()].push_front(item);
         }
     }
@@ -150,7 +155,6 @@ impl Worker {
         let ledger = &uplink.0.ledger;
         let mut place = first;
         let mut released = Amount::default();
-        let mut stored = 0;
         // Given anew: while these waited here, older records may have come back from the disk, with
         // higher ids. Lanes rely on their order.
         let mut id = if behind { 0 } else { ledger.ids(items.len() as u64) };
@@ -163,7 +167,6 @@ impl Worker {
                     let here = place;
                     if let Some(place) = &mut place {
                         place.index += 1;
-                        stored += 1;
                     }
                     match here.filter(|_| behind) {
                         Some(here) => {
@@ -195,7 +198,6 @@ impl Worker {
                 }
             }
         }
-        ledger.stored(kind, stored);
         ledger.release(kind, released);
     }
 
@@ -225,9 +227,8 @@ impl Worker {
 
     /// Replaces a file that is kept by a few records; `false` if none is.
     fn compact(&mut self) -> bool {
-        let segment = self.segment_bytes();
         let replaced = |shelf: &mut Shelf| {
-            shelf.compact(segment).unwrap_or_else(|error| {
+            shelf.compact().unwrap_or_else(|error| {
                 log::debug!("{} spool: {error}", shelf.kind().name());
                 false
             })
@@ -240,13 +241,38 @@ impl Worker {
         (self.settings.max_bytes / 32).clamp(64 * 1024, 16 * 1024 * 1024)
     }
 
-    pub(super) fn sync(&mut self) {
-        self.synced = Instant::now();
-        for at in 0..self.shelves.len() {
-            if let Err(error) = self.shelves[at].sync() {
-                self.failed(&error);
-            }
+    /// Has the disk take what there is on each shelf.
+    pub(super) fn sync(&mut self, what: fn(&mut Shelf) -> bool) {
+        let mut some = false;
+        for shelf in &mut self.shelves {
+            some |= what(shelf);
         }
+        if !self.heed() && some && std::mem::take(&mut self.refused) {
+            self.recovered();
+        }
+    }
+
+    /// Takes note of what the disk has refused; `false` if there is nothing of that.
+    pub(super) fn heed(&mut self) -> bool {
+        let refusals: Vec<Refusal> = self.shelves.iter_mut().filter_map(Shelf::refusal).collect();
+        for Refusal { records, error } in &refusals {
+            self.unsynced(*records, error);
+        }
+        !refusals.is_empty()
+    }
+
+    /// The disk did not take what was written.
+    pub(super) fn unsynced(&mut self, records: u64, error: &io::Error) {
+        self.refused = true;
+        self.retry = Some(Instant::now() + RETRY);
+        if records > 0 || !self.gauge.failing.load(Ordering::Relaxed) {
+            let refused = Error::new(Code::SpoolRefused)
+                .file(self.slot.folder())
+                .found(format_args!("{records} records in doubt"))
+                .because(io::Error::new(error.kind(), error.to_string()));
+            log::warn!("{}; they are sent, and do not count as safe until then", Chain(&refused));
+        }
+        self.gauge.failing.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn failed(&mut self, error: &io::Error) {
@@ -262,6 +288,10 @@ impl Worker {
     pub(super) fn recovered(&mut self) {
         self.retry = None;
         self.full = false;
+        // What is written may still be refused.
+        if self.refused {
+            return;
+        }
         if self.gauge.failing.swap(false, Ordering::Relaxed) {
             log::info!("the spool can be written again");
         }
