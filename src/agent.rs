@@ -332,8 +332,9 @@ impl Agent {
 
     /// As [`shutdown`](Self::shutdown), in two steps for a host that needs the threads to have ended before
     /// it goes on. `deliver` is given a task that delivers what is queued, and has to see it through, or
-    /// to lose patience. `end` is given the end of the engine on this thread, see [`Engine::stop`], and
-    /// has to call it. Says how many records are lost.
+    /// to lose patience. `end` is given the end of the engine on this thread, see [`Engine::stop`]; if it
+    /// does not call it, since the process is ending, the engine is left as it is. Says how many records
+    /// are lost.
     pub fn end(
         &self,
         limit: Duration,
@@ -358,6 +359,7 @@ impl Agent {
                 engine.stop(Duration::ZERO);
             }
         });
+        std::mem::forget(engine);
         live.uplink.books().total.dropped.shutdown
     }
 

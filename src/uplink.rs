@@ -278,6 +278,12 @@ impl Uplink {
         }
     }
 
+    /// Whether records of this lane are to give way to a new one of `len` bytes: not if they would in vain.
+    fn may_displace(&self, lane: &Lane, len: usize) -> bool {
+        self.0.settings.on_full == OnFull::DropOldest
+            && self.0.ledger.would_admit(lane.passport().method.kind, len, lane.waiting())
+    }
+
     fn max_age(&self) -> Option<Duration> {
         self.0.max_age
     }
@@ -396,10 +402,13 @@ impl Reporter {
         let kind = self.passport.method.kind;
         let ledger = self.uplink.0.ledger.clone();
         let mut id = ledger.try_admit(kind, message.data.len())?;
-        if id.is_none() && self.uplink.0.settings.on_full == OnFull::DropOldest {
-            // Room is made in this stream's own lane first: it holds the oldest of its like.
+        // Room is made in this stream's own lane: it holds the oldest of its like.
+        if id.is_none()
+            && let Some((lane, _)) = &self.lane
+            && self.uplink.may_displace(lane, message.data.len())
+        {
             while id.is_none()
-                && let Some(oldest) = self.lane.as_ref().and_then(|(lane, _)| lane.take_oldest())
+                && let Some(oldest) = lane.take_oldest()
             {
                 let fate = Fate::Dropped(DropReason::Displaced);
                 self.uplink.settle(kind, &[oldest], Seat::Queued, fate);

@@ -145,6 +145,34 @@ fn what_finds_no_room_is_refused_at_once_or_takes_the_oldest_ones_place() {
 }
 
 #[test]
+fn the_oldest_do_not_give_way_to_a_record_that_finds_no_room_all_the_same() {
+    const LIMIT: usize = 100_000;
+    let limit = LIMIT.to_string();
+    let oldest = [("buffer.max_bytes", &*limit), ("buffer.on_full", "drop_oldest")];
+    let segment = |length| Encoded::new(SEGMENTS, vec![b'x'; length]).unwrap().into();
+    let log = |length| {
+        let text = TextLog { text: "x".repeat(length) };
+        let content = Some(log_data_body::Content::Text(text));
+        let body = Some(LogDataBody { content, ..LogDataBody::default() });
+        LogData { body, ..LogData::default() }.into()
+    };
+    // One goes straight into its lane, the other through a stream whose messages lean on one another.
+    let kinds: [(&str, &dyn Fn(usize) -> Record); 2] = [("trace", &segment), ("log", &log)];
+    for (kind, record) in kinds {
+        let agent = Agent::start(&settings(&nowhere(), &oldest)).unwrap();
+        let books = || agent.status().books.by_kind[kind];
+        for _ in 0..50 {
+            agent.try_report(record(1000)).unwrap();
+        }
+        assert_eq!(agent.try_report(record(LIMIT)).unwrap_err().code(), Code::QueueFull, "{kind}");
+        assert_eq!((books().pending, books().refused, books().dropped.displaced), (50, 1, 0));
+        // One that is large, but finds room, is worth it.
+        agent.try_report(record(LIMIT / 2)).unwrap();
+        assert!(books().pending < 51 && books().dropped.displaced > 0, "{kind}: {:?}", books());
+    }
+}
+
+#[test]
 fn async_code_and_plain_threads_report_and_wait_alike() {
     let fixture = Fixture::new();
     let agent = fixture.agent(&[], Host::new("rust"));

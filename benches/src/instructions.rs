@@ -46,10 +46,13 @@ struct Baseline {
 }
 
 /// How much more may be executed with the very same tools: scheduling decides how many records share a wake-up.
-const TOLERANCE: f64 = 0.05;
+/// Single counts of the library were up to 8 % apart.
+const TOLERANCE: f64 = 0.1;
 /// With other tools.
 const LOOSE: f64 = 0.25;
 
+/// So often is each row counted, for the median.
+const ROUNDS: usize = 3;
 const SIZE: usize = 682;
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -58,9 +61,10 @@ pub(crate) fn run(guard: &Guard) -> Result<()> {
     let machine = Machine::here();
     let mut stage = Stage::set(&guard.programs)?;
     let mut rows = BTreeMap::new();
-    rows.insert("library".to_owned(), slope(20_000, 80_000, |count| library(&mut stage, count))?);
+    let found = median(|| slope(20_000, 80_000, |count| library(&mut stage, count)))?;
+    rows.insert("library".to_owned(), found);
     for (shape, least, most) in [(Shape::Batched, 20_000, 80_000), (Shape::Single, 2_000, 6_000)] {
-        let found = slope(least, most, |count| relay(&mut stage, shape, count))?;
+        let found = median(|| slope(least, most, |count| relay(&mut stage, shape, count)))?;
         rows.insert(format!("relay, {}", word(shape)), found);
     }
     let found = Baseline { rustc: machine.rustc, openssl: machine.openssl, rows };
@@ -104,6 +108,13 @@ fn compare(found: &Baseline, known: &Baseline) -> Result<()> {
         grown.join("; ")
     )
     .into())
+}
+
+/// Of several counts the one in the middle.
+fn median(mut count: impl FnMut() -> Result<f64>) -> Result<f64> {
+    let mut counts = (0..ROUNDS).map(|_| count()).collect::<Result<Vec<f64>>>()?;
+    counts.sort_by(f64::total_cmp);
+    counts.get(ROUNDS / 2).copied().ok_or_else(|| "no round".into())
 }
 
 /// Instructions of one record: the difference of two runs.
@@ -223,9 +234,9 @@ mod tests {
             openssl: String::new(),
             rows: BTreeMap::from([("library".to_owned(), count)]),
         };
-        assert!(compare(&baseline("1", 104.0), &baseline("1", 100.0)).is_ok());
-        assert!(compare(&baseline("1", 106.0), &baseline("1", 100.0)).is_err());
-        assert!(compare(&baseline("2", 106.0), &baseline("1", 100.0)).is_ok());
+        assert!(compare(&baseline("1", 109.0), &baseline("1", 100.0)).is_ok());
+        assert!(compare(&baseline("1", 111.0), &baseline("1", 100.0)).is_err());
+        assert!(compare(&baseline("2", 111.0), &baseline("1", 100.0)).is_ok());
         assert!(compare(&baseline("2", 126.0), &baseline("1", 100.0)).is_err());
     }
 }

@@ -20,17 +20,21 @@
  *
  * Threads    Every function may be called from any thread, and objects may be shared between threads
  *            without locks of the host's, but for freeing: nobody may use an object while or after it is
- *            freed. Each started agent has one thread, called "skytls", and, with TLS, a second one that looks
- *            whether certificates and keys were renewed. Up to four more live for as long as host names are
- *            looked up. All block every signal.
+ *            freed. Each started agent has one thread, called "skytls". With TLS there is one that looks
+ *            whether certificates and keys were renewed ("skytls-rotation"), with spool.path one that writes
+ *            ("skytls-spool"). Up to four more live for as long as host names are looked up, or a callback
+ *            runs for what the backend orders. All block every signal.
  *
  * Waiting    Only skytls_agent_flush() and skytls_agent_stop() wait for the network, and both for a time
  *            that the caller sets. (A stop may take a quarter of a second longer, if a name is being
  *            looked up.) Reports wait for nobody.
  *
- * Callbacks  are called on the library's thread, and log lines also on threads that are in a call of
- *            this library. They must not block, must not throw or longjmp, and must not call what is
- *            marked "not to be called from a callback" (SKT-833).
+ * Callbacks  for the state are called on the thread "skytls"; those for commands, profiling tasks and
+ *            settings on one of the threads that look names up, one after the other, and may block, which
+ *            holds up the next of them. Log lines come on any of the threads, and on the host's that are
+ *            in a call of this library. These and those for the state must not block: nothing is sent
+ *            meanwhile. None may throw or longjmp, or call what is marked "not to be called from a
+ *            callback" (SKT-833).
  *
  * The host   is left alone: no signal handler, no change of the environment, no exit, nothing written to
  *            standard output or error, no panic across the boundary (a bug of ours is SKT-970). Settings
@@ -41,16 +45,18 @@
  *            The parent goes on as if nothing had been. A child has an engine, a connection and books of
  *            its own, started at its first report or by skytls_after_fork_child(); what the parent had
  *            queued stays the parent's. Stopping and freeing in a child leave the parent alone. fork()
- *            may be called while other threads are in calls of this library; it waits, for well under a
- *            millisecond, until the library's thread is between two steps. The same holds after
+ *            may be called while other threads are in calls of this library; it waits until the library's
+ *            thread is between two steps, which is measured in docs/c-api.md, and until no other thread is
+ *            in the middle of starting or stopping an agent. The same holds after
  *            daemon() and for grandchildren. vfork() and posix_spawn() need nothing. Not noticed is a bare
  *            clone system call; not possible is a fork() in a signal handler that has interrupted a call
  *            of this library. A child sees settings as the parent had them, and reads the files of
  *            certificates and keys anew.
  *
- * The end    exit() may be called at any time, also while a connection is being made: an exit handler
- *            holds the library's thread still before OpenSSL cleans up. It waits for records only as
- *            long as skytls_agent_set_exit_timeout() says. Functions called after that do nothing.
+ * The end    exit() may be called at any time, also while a connection is being made or another thread
+ *            starts an agent: an exit handler holds the library's threads still before OpenSSL cleans up.
+ *            It waits for records only as long as skytls_agent_set_exit_timeout() says. Functions called
+ *            after that do nothing.
  *            The library stays in the process after dlclose(): opening it again finds the same one.
  *
  * Structures that this library fills start with their size, which the caller sets. They grow at the end.

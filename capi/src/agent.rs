@@ -77,7 +77,7 @@ impl skytls_agent {
     /// Changes the plan, which is possible until the start.
     pub(crate) fn change(&self, change: impl FnOnce(&mut Plan)) -> Result<()> {
         let life = self.life();
-        fork::exclusively(|_| match life.phase() {
+        fork::exclusively(|| match life.phase() {
             Phase::New => {
                 change(&mut unpoisoned(&self.plan));
                 Ok(())
@@ -101,7 +101,7 @@ pub unsafe extern "C" fn skytls_agent_new(
             return Err(null("agent"));
         }
         fork::install();
-        let loaded = fork::exclusively(|_| config.load())?;
+        let loaded = fork::exclusively(|| config.load())?;
         for warning in &loaded.warnings {
             log::warn!("{warning}");
         }
@@ -311,9 +311,9 @@ pub unsafe extern "C" fn skytls_agent_free(agent: *mut skytls_agent) {
             // SAFETY: as above, and nobody uses the handle any more.
             let life = unsafe { Box::from_raw(life) };
             life.stop(Duration::ZERO);
-            fork::exclusively(|registry| registry.abandon(life.parent()));
+            fork::abandon(life.parent());
         } else {
-            fork::exclusively(|registry| registry.abandon(life));
+            fork::abandon(life);
         }
     });
 }

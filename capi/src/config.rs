@@ -105,7 +105,7 @@ pub unsafe extern "C" fn skytls_config_load_file(
             // SAFETY: not NULL, so a C string by the caller's contract.
             false => File::Named(unsafe { text(path, "path") }?.into()),
         };
-        fork::exclusively(|_| {
+        fork::exclusively(|| {
             let mut choices = config.choices();
             let changed = Choices { file, ..choices.clone() };
             changed.clone().loader().load()?;
@@ -136,7 +136,7 @@ pub unsafe extern "C" fn skytls_config_set(
         let value = unsafe { text(value, "value") }?;
         Loader::check(key, value)?;
         let pair = (key.to_owned(), value.to_owned());
-        fork::exclusively(|_| config.choices().values.push(pair));
+        fork::exclusively(|| config.choices().values.push(pair));
         Ok(())
     };
     // SAFETY: by the caller's contract.
@@ -155,7 +155,7 @@ pub unsafe extern "C" fn skytls_config_dump(
         if dump.is_null() {
             return Err(null("dump"));
         }
-        let loaded = fork::exclusively(|_| config.load())?;
+        let loaded = fork::exclusively(|| config.load())?;
         let mut out = written(&loaded.effective);
         for warning in &loaded.warnings {
             let _ = writeln!(out, "# warning: {warning}");

@@ -14,7 +14,8 @@ use skytls::uplink::Level;
 use crate::ffi::guard_void;
 use crate::{fork, wait};
 
-/// How long the end waits for locks and threads. Reached only if a callback of the host blocks.
+/// How long the end waits for each of: an agent that is being started, threads, and files being loaded. Reached only
+/// if they take so long, or a callback of the host blocks.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Sees to it that an exit finds the threads standing still. OpenSSL must be initialised already.
@@ -30,20 +31,20 @@ pub(crate) fn install() {
 
 extern "C" fn at_exit() {
     guard_void(|| {
-        fork::exclusively_within(PATIENCE, |registry| {
-            let begun = Instant::now();
-            for worker in registry.workers().iter().filter(|worker| !fork::is_worker_of(worker.id))
-            {
-                // All of them count from the same moment, so that the longest is the limit of all.
-                let limit = worker.exit_limit.saturating_sub(begun.elapsed());
-                if !limit.is_zero() {
-                    wait::settled(&worker.handle, &worker.uplink, Level::Delivered, limit);
-                }
+        // No lock is held meanwhile: other threads of the host go on, and the threads that deliver may call back.
+        let begun = Instant::now();
+        for worker in fork::others() {
+            // All of them count from the same moment, so that the longest is the limit of all.
+            let limit = worker.exit_limit.saturating_sub(begun.elapsed());
+            if !limit.is_zero() {
+                wait::settled(&worker.handle, &worker.uplink, Level::Delivered, limit);
             }
-            registry.stand_still_for_good(PATIENCE);
-            // For good, too.
-            mem::forget(loads::pause(PATIENCE));
-        });
-        fork::end();
+        }
+        // Whoever starts an agent at this moment is inside OpenSSL, and gets the time to come out of it. It may
+        // be reading files that take longer: the threads stand still all the same.
+        let _turn = fork::turn_within(PATIENCE);
+        fork::end(PATIENCE);
+        // For good, too.
+        mem::forget(loads::pause(PATIENCE));
     });
 }

@@ -7,8 +7,9 @@
 //!   that runs this task runs no other: it is not inside OpenSSL and holds no lock.
 //! - a name that is being looked up, on a thread of its own, is waited for: the C library's resolver has locks.
 //! - files of certificates and keys are loaded anew on another thread, inside OpenSSL: that is paused.
-//! - whatever a thread of the *host* does inside OpenSSL through us, it does under the lock that `prepare`
-//!   takes ([`exclusively`]).
+//! - whatever a thread of the *host* does inside OpenSSL through us, it does when it is its turn, one at a time
+//!   ([`exclusively`]), and `prepare` waits for a turn, too. A turn may take long: files are read. What is known of
+//!   the threads has a lock of its own, which is held for moments, so that an exit need not wait for a turn.
 //! - the child does not touch what it has inherited. It counts up the generation, by which every handle
 //!   notices; there is no system call on the way of a record.
 //!
@@ -30,7 +31,7 @@ use crate::log::keeping_back;
 
 /// The threads of this process, and what was inherited from the one before.
 #[derive(Default)]
-pub(crate) struct Registry {
+struct Registry {
     workers: Vec<Worker>,
     /// Never touched again; kept in reach, so that leak checkers know that it is meant.
     inherited: Vec<Vec<Worker>>,
@@ -41,6 +42,7 @@ pub(crate) struct Registry {
 }
 
 /// An engine's thread, as far as forks and exits are concerned.
+#[derive(Clone)]
 pub(crate) struct Worker {
     pub(crate) id: u64,
     pub(crate) handle: Handle,
@@ -66,13 +68,26 @@ struct GateState {
 }
 
 /// What `prepare` leaves to the handlers that run after the fork.
-struct Held(UnsafeCell<Option<(MutexGuard<'static, Registry>, Stillness, Pause)>>);
+struct Held(UnsafeCell<Option<Halt>>);
 
-// SAFETY: only the handlers use it, and all of them on the thread that forks, between taking the
-// registry's lock and giving it back.
+/// Everything has come to a halt, for a fork.
+struct Halt {
+    _turn: Turn,
+    registry: MutexGuard<'static, Registry>,
+    still: Stillness,
+    _paused: Pause,
+}
+
+/// Its owner's turn to be inside OpenSSL, or to fork.
+#[must_use]
+pub(crate) struct Turn(#[expect(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
+
+// SAFETY: only the handlers use it, and all of them on the thread that forks, during its turn.
 unsafe impl Sync for Held {}
 
 static GENERATION: AtomicU64 = AtomicU64::new(1);
+static TURN: Mutex<()> = Mutex::new(());
+/// Locked for moments, and during a fork; by those who also have their turn, only after it has come.
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
     workers: Vec::new(),
     inherited: Vec::new(),
@@ -115,28 +130,63 @@ pub(crate) fn install() {
 }
 
 /// Runs `body` while no fork can happen. Lines that it logs come out after it.
-pub(crate) fn exclusively<T>(body: impl FnOnce(&mut Registry) -> T) -> T {
-    keeping_back(|| body(&mut lock()))
+pub(crate) fn exclusively<T>(body: impl FnOnce() -> T) -> T {
+    keeping_back(|| {
+        let _turn = Turn(TURN.lock().unwrap_or_else(PoisonError::into_inner));
+        body()
+    })
 }
 
-/// As [`exclusively`], but gives up after a while.
-pub(crate) fn exclusively_within<T>(
-    limit: Duration,
-    body: impl FnOnce(&mut Registry) -> T,
-) -> Option<T> {
+/// Waits for a turn, but not for longer than `limit`.
+pub(crate) fn turn_within(limit: Duration) -> Option<Turn> {
     let until = Instant::now() + limit;
     loop {
-        match REGISTRY.try_lock() {
-            Ok(mut registry) => return Some(body(&mut registry)),
-            Err(TryLockError::Poisoned(poisoned)) => return Some(body(&mut poisoned.into_inner())),
+        match TURN.try_lock() {
+            Ok(turn) => return Some(Turn(turn)),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(Turn(poisoned.into_inner())),
             Err(TryLockError::WouldBlock) if Instant::now() >= until => return None,
             Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
         }
     }
 }
 
-/// Notes that exit handlers have run.
-pub(crate) fn end() {
+/// Takes a new engine's thread in. At the end of the process it is to stand still like the others.
+pub(crate) fn add(worker: Worker) {
+    let mut registry = lock();
+    let id = worker.id;
+    // The engine has one thread, so this runs on it.
+    worker.handle.spawn(async move { WORKER_OF.set(id) });
+    if has_ended() {
+        let gate = Arc::new(Gate::default());
+        registry.still.push(Stillness(gate.clone()));
+        worker.handle.spawn(async move { gate.pass() });
+    }
+    registry.workers.push(worker);
+}
+
+/// Forgets an engine whose thread has ended.
+pub(crate) fn remove(id: u64) {
+    lock().workers.retain(|worker| worker.id != id);
+}
+
+/// Keeps what a parent has left behind, untouched; NULL is nothing.
+pub(crate) fn abandon(life: *const crate::life::Life) {
+    if !life.is_null() {
+        lock().abandoned.push(life as usize);
+    }
+}
+
+/// The engines of this process, but for one whose thread this is.
+pub(crate) fn others() -> Vec<Worker> {
+    lock().workers.iter().filter(|worker| !is_worker_of(worker.id)).cloned().collect()
+}
+
+/// The end of the process: nothing starts any more, and every thread stands still for good, after waiting for it
+/// at most for `patience`.
+pub(crate) fn end(patience: Duration) {
+    let mut registry = lock();
+    let still = registry.stand_still(patience);
+    registry.still.push(still);
     ENDED.store(true, Ordering::SeqCst);
 }
 
@@ -164,21 +214,22 @@ fn lock() -> MutexGuard<'static, Registry> {
 
 extern "C" fn prepare() {
     guard_void(|| {
+        let _turn = Turn(TURN.lock().unwrap_or_else(PoisonError::into_inner));
         let registry = lock();
         let still = registry.stand_still(PATIENCE);
-        let paused = loads::pause(PATIENCE);
+        let _paused = loads::pause(PATIENCE);
         // No new one begins: that takes the thread that stands still.
         let until = Instant::now() + LOOKUP_PATIENCE;
         while lookups::are_under_way() && Instant::now() < until {
             std::thread::sleep(Duration::from_micros(100));
         }
-        // SAFETY: this thread has the registry's lock, see `Held`.
-        unsafe { *HELD.0.get() = Some((registry, still, paused)) };
+        // SAFETY: it is this thread's turn, see `Held`.
+        unsafe { *HELD.0.get() = Some(Halt { _turn, registry, still, _paused }) };
     });
 }
 
 extern "C" fn parent() {
-    // SAFETY: this thread has the registry's lock since `prepare`, see `Held`.
+    // SAFETY: it is this thread's turn since `prepare`, see `Held`.
     guard_void(|| drop(unsafe { (*HELD.0.get()).take() }));
 }
 
@@ -188,8 +239,9 @@ extern "C" fn child() {
         crate::log::after_fork();
         lookups::forget();
         loads::forget();
-        // SAFETY: the copy of the thread that has the registry's lock, and the only thread there is.
-        if let Some((mut registry, still, _paused)) = unsafe { (*HELD.0.get()).take() } {
+        // SAFETY: the copy of the thread whose turn it is, and the only thread there is.
+        let halt = unsafe { (*HELD.0.get()).take() };
+        if let Some(Halt { _turn, mut registry, still, _paused }) = halt {
             let workers = mem::take(&mut registry.workers);
             registry.inherited.push(workers);
             registry.still.push(still);
@@ -200,36 +252,6 @@ extern "C" fn child() {
 // === impl Registry ===
 
 impl Registry {
-    /// Takes a new engine's thread in.
-    pub(crate) fn add(&mut self, worker: Worker) {
-        let id = worker.id;
-        // The engine has one thread, so this runs on it.
-        worker.handle.spawn(async move { WORKER_OF.set(id) });
-        self.workers.push(worker);
-    }
-
-    /// Forgets an engine whose thread has ended.
-    pub(crate) fn remove(&mut self, id: u64) {
-        self.workers.retain(|worker| worker.id != id);
-    }
-
-    /// Keeps what a parent has left behind, untouched; NULL is nothing.
-    pub(crate) fn abandon(&mut self, life: *const crate::life::Life) {
-        if !life.is_null() {
-            self.abandoned.push(life as usize);
-        }
-    }
-
-    /// Holds every thread still for good, after waiting for it at most for `patience`.
-    pub(crate) fn stand_still_for_good(&mut self, patience: Duration) {
-        let still = self.stand_still(patience);
-        self.still.push(still);
-    }
-
-    pub(crate) fn workers(&self) -> &[Worker] {
-        &self.workers
-    }
-
     /// Waits until every thread stands still, at most for `patience`.
     fn stand_still(&self, patience: Duration) -> Stillness {
         let gate = Arc::new(Gate::default());

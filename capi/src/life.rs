@@ -16,7 +16,7 @@ use skytls::trace::Segment;
 use skytls::uplink::{Level, Uplink};
 
 use crate::callbacks::Callbacks;
-use crate::fork::{self, Registry, Worker};
+use crate::fork::{self, Worker};
 use crate::kind::{Kind, Routes};
 use crate::plan::Plan;
 use crate::{exit, twins, wait};
@@ -142,23 +142,21 @@ impl Life {
         if let (Insist::No, Some(failure)) = (insist, self.failure()) {
             return Err(failure);
         }
-        let launched = fork::exclusively(|registry| {
+        // A child must not get to see an engine of which its parent does not know yet that it was wanted: the
+        // phase changes before a fork can happen, and before the host is told anything.
+        let launched: Result<_> = fork::exclusively(|| {
             let plan = unpoisoned(plan);
-            match plan.settings.enabled {
-                true => Running::launch(&plan, self.parent, registry).map(Some),
-                false => Ok(None),
-            }
+            let enabled = plan.settings.enabled;
+            let launched = enabled.then(|| Running::launch(&plan, self.parent)).transpose()?;
+            self.set(if enabled { Phase::Wanted } else { Phase::Disabled });
+            Ok(launched)
         });
         match launched {
             Ok(Some(running)) => {
-                self.set(Phase::Wanted);
                 *unpoisoned(&self.failure) = None;
                 Ok(Some(self.running.get_or_init(|| running)))
             }
-            Ok(None) => {
-                self.set(Phase::Disabled);
-                Ok(None)
-            }
+            Ok(None) => Ok(None),
             Err(error) => {
                 *unpoisoned(&self.failure) = Some(error.clone());
                 Err(error)
@@ -186,7 +184,7 @@ impl Running {
         self.agent.rotator()?.status().material.fips.as_ref().map(ToString::to_string)
     }
 
-    fn launch(plan: &Plan, parent: *const Life, registry: &mut Registry) -> Result<Self> {
+    fn launch(plan: &Plan, parent: *const Life) -> Result<Self> {
         if fork::has_ended() {
             return Err(Error::new(Code::Stopped).found("a process that is exiting"));
         }
@@ -207,7 +205,7 @@ impl Running {
         }
         let id = fork::next_id();
         let exit_limit = plan.exit_limit;
-        registry.add(Worker { id, handle, uplink: uplink.clone(), exit_limit });
+        fork::add(Worker { id, handle, uplink: uplink.clone(), exit_limit });
         twins::warn_once();
         Ok(Self { id, agent, routes, uplink, link, callbacks })
     }
@@ -259,9 +257,12 @@ impl Running {
             |handle, delivery| wait::done(handle, delivery, limit),
             // Ending connections means OpenSSL, here and on the engine's thread.
             |end| {
-                fork::exclusively(|registry| {
-                    end();
-                    registry.remove(self.id);
+                fork::exclusively(|| {
+                    // At the end of the process its thread stands still, and OpenSSL may be gone.
+                    if !fork::has_ended() {
+                        end();
+                        fork::remove(self.id);
+                    }
                 });
             },
         );

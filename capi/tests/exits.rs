@@ -103,6 +103,22 @@ fn children_exit_under_load_and_in_mid_handshake() {
 }
 
 #[test]
+fn an_exit_holds_the_threads_still_although_another_agent_is_being_started() {
+    let backend = Backend::start();
+    let program = Program::compile("tests/c/late.c", &[]);
+    assert_eq!(program.run(&backend, &["start"]), "");
+    let arrived = backend.segments();
+    assert_eq!(arrived.keys().map(|bytes| &bytes[..]).collect::<Vec<_>>(), [b"in time"]);
+}
+
+#[test]
+fn an_exit_that_waits_for_records_keeps_nobody_else_waiting() {
+    let backend = Backend::start();
+    let program = Program::compile("tests/c/late.c", &[]);
+    assert_eq!(program.run(&backend, &["limit"]), "");
+}
+
+#[test]
 fn an_exit_delivers_within_the_time_it_was_given() {
     let backend = Backend::start();
     let program = Program::compile("tests/c/exits.c", &HOSTS_OPENSSL);

@@ -4,6 +4,7 @@ mod support;
 
 use std::time::Instant;
 
+use skytls::pki::{Authority, Profile, Validity};
 use support::{Backend, Program, count};
 
 #[test]
@@ -13,9 +14,11 @@ fn forks_under_load_lose_and_double_nothing() {
     let program = Program::compile("tests/c/forks.c", &[]);
     let begun = Instant::now();
     let out = program.run(&backend, &[&forks.to_string(), "8"]);
-    let mut taken =
-        out.split_whitespace().map(|number| number.parse::<u64>().expect("two numbers"));
-    let (parent, children) = (taken.next().unwrap(), taken.next().unwrap());
+    let [parent, children, median, p99, longest] =
+        out.split_whitespace().map(|number| number.parse::<u64>().unwrap()).collect::<Vec<_>>()[..]
+    else {
+        panic!("{out}")
+    };
     // All but those that never use it; a grandchild adds one.
     let (idle, grand) = (count_of(forks, 7), count_of(forks, 3));
     assert_eq!(children, u64::from((forks - idle) * 5 + grand));
@@ -24,7 +27,8 @@ fn forks_under_load_lose_and_double_nothing() {
     assert!(doubled.is_empty(), "{doubled:?}");
     assert_eq!(payloads.len() as u64, parent + children, "by the books and at the backend");
     support::figures(&format!(
-        "{forks} forks: {parent} records of the parent, {children} of children, {} connections, {:?}",
+        "{forks} forks: {parent} records of the parent, {children} of children, {} connections, {:?}; \
+         held up for {median} µs in the middle, 99 % {p99} µs, longest {longest} µs",
         backend.counts().connections,
         begun.elapsed()
     ));
@@ -43,9 +47,12 @@ fn a_fork_right_after_a_start_hangs_nobody() {
 
 /// Runs one case of `processes.c`, and says which segments have arrived.
 fn processes(case: &str) -> Vec<String> {
-    let backend = Backend::start();
+    processes_at(&Backend::start(), case)
+}
+
+fn processes_at(backend: &Backend, case: &str) -> Vec<String> {
     let program = Program::compile("tests/c/processes.c", &[]);
-    assert_eq!(program.run(&backend, &[case]), format!("{case}\n"));
+    assert_eq!(program.run(backend, &[case]), format!("{case}\n"));
     let arrived = backend.segments();
     let texts = arrived.iter().flat_map(|(bytes, times)| {
         std::iter::repeat_n(String::from_utf8_lossy(bytes).into_owned(), *times as usize)
@@ -74,6 +81,17 @@ fn other_programs_may_be_started() {
 #[test]
 fn a_callback_may_fork() {
     assert_eq!(processes("callback"), ["after the callback"]);
+}
+
+#[test]
+fn a_fork_as_soon_as_the_host_hears_of_a_start_finds_it_started() {
+    // An authority that has expired is worth a line.
+    let backend = Backend::start();
+    let old = Profile::new("expired").unwrap().valid(Validity::relative(-86_400, -3_600));
+    let text = std::fs::read_to_string(backend.ca()).unwrap();
+    let text = text + Authority::new(&old).unwrap().certificate_pem();
+    std::fs::write(backend.ca(), text).unwrap();
+    assert_eq!(processes_at(&backend, "starting"), ["of the child", "of the parent"]);
 }
 
 #[test]

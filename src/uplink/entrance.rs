@@ -15,7 +15,6 @@ use super::inbox::LONGEST;
 use super::lane::{Lane, Record};
 use super::ledger::{Fate, Seat};
 use super::sticky::Company;
-use crate::config::OnFull;
 use crate::error::{Code, Error, Result};
 use crate::protocol::Sticky;
 use crate::protocol::frame::Message;
@@ -49,7 +48,7 @@ impl Entrance {
         let kind = self.lane.passport().method.kind;
         let ledger = &self.uplink.0.ledger;
         let mut admitted = ledger.try_admit_ahead(kind, data.len())?;
-        if !admitted && self.uplink.0.settings.on_full == OnFull::DropOldest {
+        if !admitted && self.uplink.may_displace(&self.lane, data.len()) {
             while !admitted && let Some(oldest) = self.lane.take_oldest() {
                 let fate = Fate::Dropped(DropReason::Displaced);
                 self.uplink.settle(kind, &[oldest], Seat::Queued, fate);

@@ -137,7 +137,18 @@ impl Inbox {
         if busy != 0 {
             self.flags.fetch_or(busy, Ordering::AcqRel);
         }
+    }
+
+    /// Gets memory for those who are to leave records next. That takes system calls and touches a megabyte: it is
+    /// for whoever sends, and for nobody who reports or holds a lock that those want who do.
+    pub(super) fn tend(&self) {
         self.stock.tend();
+    }
+
+    /// Runs that are at hand.
+    #[cfg(test)]
+    pub(super) fn stocked(&self) -> usize {
+        self.stock.runs.lock().map_or(0, |runs| runs.len())
     }
 
     /// Asks to be woken by the next record; `false`: there are some.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::envelope::Passport;
 use super::inbox::{Inbox, Left};
-use super::ledger::Ledger;
+use super::ledger::{Amount, Ledger};
 use super::parcel::{Parcel, Run};
 use super::spool::Place;
 use super::ticket::Ticket;
@@ -53,6 +53,8 @@ struct State {
     queue: VecDeque<Parcel>,
     /// The sum of their lengths.
     bytes: usize,
+    /// How many records they are.
+    records: u64,
     /// Streams that may still add records.
     users: usize,
     /// The one task that waits for records: the sender or the body it has opened.
@@ -125,7 +127,7 @@ impl Lane {
     pub(super) fn put_back(&self, parcels: Vec<Parcel>) {
         let mut state = self.state();
         for parcel in parcels.into_iter().rev() {
-            state.bytes += parcel.amount().bytes as usize;
+            state.count(&parcel);
             state.queue.push_front(parcel);
         }
         // Two streams that failed may come back in the wrong order.
@@ -144,9 +146,17 @@ impl Lane {
         }
     }
 
-    /// Takes the oldest record out.
+    /// How much is waiting.
     ///
     /// Looking into the inbox takes back the sender's request to be woken, so the sender is told to look, too.
+    pub(super) fn waiting(&self) -> Amount {
+        let state = self.filled();
+        let waiting = Amount { records: state.records, bytes: state.bytes as u64 };
+        wake(state);
+        waiting
+    }
+
+    /// Takes the oldest record out. The sender is told to look, as by [`waiting`](Self::waiting).
     pub(super) fn take_oldest(&self) -> Option<Parcel> {
         let mut state = self.filled();
         let oldest = state.pop(1);
@@ -209,9 +219,11 @@ impl Lane {
         while let Some(most) = wanted
             && state.queue.front().is_some_and(within)
         {
-            let Some(parcel) = state.pop(most) else { return };
+            let Some(parcel) = state.pop(most) else { break };
             wanted = take(parcel);
         }
+        drop(state);
+        self.tend();
     }
 
     /// Says what the lane has to offer, or has `cx` woken when that changes.
@@ -243,6 +255,13 @@ impl Lane {
             inbox.doze();
         }
         Poll::Pending
+    }
+
+    /// Sees to the inbox, while nobody is kept waiting by it.
+    fn tend(&self) {
+        if let Some((inbox, _)) = self.inbox.get() {
+            inbox.tend();
+        }
     }
 
     /// Wakes whoever waits for records.
@@ -297,18 +316,26 @@ impl Lane {
 
 impl State {
     fn push(&mut self, parcel: Parcel) {
-        self.bytes += parcel.amount().bytes as usize;
+        self.count(&parcel);
         self.queue.push_back(parcel);
     }
 
     /// The oldest records, `most` at most, as far as they are one parcel.
     fn pop(&mut self, most: u64) -> Option<Parcel> {
         let (parcel, rest) = self.queue.pop_front()?.cut(most);
-        self.bytes -= parcel.amount().bytes as usize;
+        let gone = parcel.amount();
+        self.bytes -= gone.bytes as usize;
+        self.records -= gone.records;
         if let Some(rest) = rest {
             self.queue.push_front(rest);
         }
         Some(parcel)
+    }
+
+    fn count(&mut self, parcel: &Parcel) {
+        let more = parcel.amount();
+        self.bytes += more.bytes as usize;
+        self.records += more.records;
     }
 
     fn wake_later(&mut self, cx: &Context<'_>, wanted: usize) {
@@ -378,6 +405,28 @@ mod tests {
         assert!(lane.leave_record(b"x"));
         let heard = tokio::time::timeout(std::time::Duration::from_secs(30), waiting).await;
         assert_eq!(heard.expect("it was woken").unwrap(), Outlook::Records);
+    }
+
+    #[test]
+    fn memory_for_the_next_records_is_got_by_whoever_sends_and_without_the_lock() {
+        let method = protocol::find("/skywalking.v3.EventService/collect").unwrap();
+        let lane = Lane::new(Arc::new(Passport::new(method)), None);
+        lane.join();
+        lane.open_inbox(&Arc::new(Ledger::new(10_000_000, 1000)));
+        let stocked = || lane.inbox.get().map_or(0, |(inbox, _)| inbox.stocked());
+        for _ in 0..20 {
+            assert!(lane.leave_record(&[0; super::super::inbox::LONGEST]));
+        }
+        // Threads that report look, too.
+        let before = stocked();
+        assert_eq!(lane.waiting().records, 20);
+        assert!(lane.take_oldest().is_some());
+        assert_eq!(stocked(), before);
+        lane.take(1, None, |_| {
+            assert_eq!(stocked(), before, "the lock is held");
+            None
+        });
+        assert!(stocked() > before);
     }
 
     #[tokio::test]

@@ -127,7 +127,7 @@ impl Ledger {
         if !self.is_easy(books, kind, cost) {
             self.revoke(books);
         }
-        if !self.has_room(books, kind, cost) {
+        if !self.has_room(books, kind, cost, Amount::default()) {
             return Ok(false);
         }
         books.accept(kind, amount);
@@ -166,11 +166,23 @@ impl Ledger {
         }
     }
 
-    fn has_room(&self, books: &Books, kind: Kind, cost: u64) -> bool {
+    /// Whether there would be room for a record of `len` bytes if so many queued ones of its kind gave way.
+    pub(super) fn would_admit(&self, kind: Kind, len: usize, gone: Amount) -> bool {
+        let cost = len as u64 + OVERHEAD;
+        let mut books = self.books();
+        if !self.is_easy(&books, kind, cost) {
+            self.revoke(&mut books);
+        }
+        let gone = Amount { records: gone.records, bytes: gone.cost() };
+        self.has_room(&books, kind, cost, gone)
+    }
+
+    /// Whether there is room for what costs so much, if `gone` were not there; its bytes are what it costs.
+    fn has_room(&self, books: &Books, kind: Kind, cost: u64, gone: Amount) -> bool {
         let account = &books.accounts[kind.index()];
-        let total = books.taken() + books.given_bytes();
-        let own = account.pending_bytes + books.lanes[kind.index()];
-        if account.queued >= self.max_records {
+        let total = (books.taken() + books.given_bytes()).saturating_sub(gone.bytes);
+        let own = (account.pending_bytes + books.lanes[kind.index()]).saturating_sub(gone.bytes);
+        if account.queued.saturating_sub(gone.records) >= self.max_records {
             return false;
         }
         if let Some((_, claim)) = books.claim.filter(|(other, _)| *other != kind) {
@@ -179,12 +191,12 @@ impl Ledger {
                 return false;
             }
         }
-        // A record larger than all the room still has to get through.
+        // A record larger than all the room still has to get through, but none is given away for it.
         if books.bytes == 0 {
             return true;
         }
         let fair = own + cost <= SHARE * self.max_bytes.saturating_sub(total);
-        total + cost <= self.max_bytes && (fair || account.in_memory() == 0)
+        total + cost <= self.max_bytes && (fair || account.in_memory() <= gone.records)
     }
 
     /// Accepts a record as soon as there is room.

@@ -11,10 +11,9 @@
  * With CHILDREN, it is that many forked children that do so, a few at a time, by all three modes in turn, at moments up
  * to MICROSECONDS, every fourth with the backend SKYTLS_TEST_SILENT, which never ends a handshake. They save what a program
  * spends on being loaded. A child that does not exit with 0 fails the program. */
-#include "check.h"
+#include "children.h"
 
 #include <pthread.h>
-#include <sys/wait.h>
 
 /* Of the OpenSSL that the host uses; in a build with OpenSSL built in, that is another one. */
 extern int OPENSSL_init_ssl(uint64_t options, const void *settings);
@@ -51,17 +50,6 @@ static void late(void)
 
 static const char *const modes[] = {"exit", "return", "thread"};
 
-static void reap(void)
-{
-    int status;
-    pid_t pid = waitpid(-1, &status, 0);
-    CHECK(pid > 0);
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-        fprintf(stderr, "child %d: status %#x\n", (int)pid, (unsigned)status);
-        _exit(1);
-    }
-}
-
 /* The mode of this child, and when it is to exit; NULL in the parent, once all have. */
 static const char *child_of(long children, unsigned *microseconds)
 {
@@ -75,7 +63,7 @@ static const char *child_of(long children, unsigned *microseconds)
     skytls_config_free(config);
     for (long number = 0; number < children; number++) {
         if (number >= AT_A_TIME)
-            reap();
+            reap(-1);
         pid_t pid = fork();
         CHECK(pid >= 0);
         if (pid == 0) {
@@ -86,7 +74,7 @@ static const char *child_of(long children, unsigned *microseconds)
         }
     }
     for (long left = children < AT_A_TIME ? children : AT_A_TIME; left > 0; left--)
-        reap();
+        reap(-1);
     return NULL;
 }
 

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Forks while the parent is looking a name up, shaking hands, or whatever comes next after a start. Usage:
  * fork_at_start ROUNDS. Prints how many records the children have delivered. */
-#include "check.h"
-
-#include <sys/wait.h>
+#include "children.h"
 
 static void round_of(long number)
 {
@@ -21,12 +19,7 @@ static void round_of(long number)
         OK(skytls_agent_flush(agent, SKYTLS_DELIVERED, 20000, err));
         exit(0);
     }
-    int status;
-    CHECK(waitpid(pid, &status, 0) == pid);
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-        fprintf(stderr, "child %ld: status %#x\n", number, (unsigned)status);
-        _exit(1);
-    }
+    reap(pid);
     skytls_agent_free(agent);
 }
 

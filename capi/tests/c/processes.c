@@ -1,18 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What else processes do: daemon(), double fork, vfork and exec, fork in a callback, workers that give root up.
  * Usage: processes CASE */
-#include "check.h"
-
-#include <sys/wait.h>
+#include "children.h"
 
 static skytls_agent *agent;
-
-static void wait_for(pid_t pid)
-{
-    int status;
-    CHECK(waitpid(pid, &status, 0) == pid);
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-}
 
 static void deliver(const char *text)
 {
@@ -37,7 +28,7 @@ static void as_daemon(void)
         exit(0);
     }
     close(ends[1]);
-    wait_for(pid);
+    reap(pid);
     CHECK(read(ends[0], &byte, 1) == 1);
 }
 
@@ -55,11 +46,11 @@ static void double_fork(void)
             skytls_agent_free(agent);
             exit(0);
         }
-        wait_for(pid);
+        reap(pid);
         deliver("child");
         exit(0);
     }
-    wait_for(pid);
+    reap(pid);
     deliver("parent");
 }
 
@@ -73,7 +64,7 @@ static void vfork_and_exec(void)
             execl("/bin/true", "true", (char *)NULL);
             _exit(127);
         }
-        wait_for(pid);
+        reap(pid);
         CHECK(system("true") == 0);
     }
     OK(skytls_agent_flush(agent, SKYTLS_DELIVERED, 30000, err));
@@ -91,7 +82,38 @@ static void fork_on_state(void *userdata, int state, const skytls_error *why)
     CHECK(pid >= 0);
     if (pid == 0)
         _exit(0);
-    wait_for(pid);
+    reap(pid);
+}
+
+/* The start has something to say, and the host forks when it hears of it: the start is over for the child. */
+static void fork_on_line(void *done, int level, const char *line)
+{
+    (void)level;
+    if (strstr(line, "SKT-214") == NULL)
+        return;
+    *(int *)done = 1;
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        /* A callback may not wait, so the exit delivers. */
+        OK(report_text(agent, "of the child", err));
+        exit(0);
+    }
+    reap(pid);
+}
+
+static void while_starting(void)
+{
+    int done = 0;
+    skytls_agent *own = agent;
+    agent = test_agent();
+    OK(skytls_agent_set_exit_timeout(agent, 30000, err));
+    OK(skytls_log_set(SKYTLS_LEVEL_WARN, fork_on_line, &done, err));
+    OK(skytls_agent_start(agent, err));
+    OK(skytls_log_set(SKYTLS_LEVEL_WARN, NULL, NULL, err));
+    CHECK(done);
+    deliver("of the parent");
+    skytls_agent_free(own);
 }
 
 /* A child that is not told to, and one whose parent has freed or stopped the agent. */
@@ -113,7 +135,7 @@ static void odd_orders(void)
         deliver("an agent of the child");
         exit(0);
     }
-    wait_for(pid);
+    reap(pid);
     OK(skytls_agent_stop(agent, 30000, NULL, err));
     pid = fork();
     CHECK(pid >= 0);
@@ -123,7 +145,7 @@ static void odd_orders(void)
         CHECK(status_of(agent).state == SKYTLS_STATE_STOPPED);
         exit(0);
     }
-    wait_for(pid);
+    reap(pid);
 }
 
 /* Made, but started only in the children: as a server does it whose master must have no threads. */
@@ -138,7 +160,7 @@ static void started_in_children(void)
             deliver("worker");
             exit(0);
         }
-        wait_for(pid);
+        reap(pid);
     }
     CHECK(status_of(agent).state == SKYTLS_STATE_NEW);
 }
@@ -175,7 +197,7 @@ static void without_files(void)
         CHECK(unlink(copy) == 0);
         exit(0);
     }
-    wait_for(pid);
+    reap(pid);
     skytls_agent_free(own);
 }
 
@@ -209,7 +231,7 @@ static void with_spool(void)
         CHECK(status_of(own).accepted == 1);
         exit(0);
     }
-    wait_for(pid);
+    reap(pid);
     OK(skytls_agent_stop(own, 0, NULL, err));
     skytls_agent_free(own);
     /* One agent takes over what one process has left. */
@@ -271,7 +293,7 @@ int main(int argc, char **argv)
         {"vfork", vfork_and_exec},   {"callback", NULL},
         {"orders", odd_orders},      {"workers", started_in_children},
         {"files", without_files},    {"spool", with_spool},
-        {"survivor", with_survivor},
+        {"survivor", with_survivor}, {"starting", while_starting},
     };
     CHECK(argc == 2);
     watchdog(120);
