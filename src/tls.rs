@@ -48,7 +48,7 @@ use crate::error::{Code, Error, Result};
 use certificates::Purpose;
 
 pub(crate) use diagnose::of_large_hello;
-pub use diagnose::{Role, handshake_failure, later_failure};
+pub use diagnose::{Role, handshake_failure, later_failure, was_cut};
 pub use fips::FipsInfo;
 pub use identity::Identity;
 pub use library::Library;

@@ -84,15 +84,21 @@ pub(crate) fn of_large_hello(error: Error, ssl: &SslRef) -> Error {
 /// certificate only then. `None` when the failure is not TLS's.
 pub fn later_failure(error: &io::Error, role: &Role) -> Option<Error> {
     let inner = error.get_ref()?;
-    let reason = reason(inner.downcast_ref::<ssl::Error>()?)?;
-    // "unexpected eof while reading" (294): the connection was cut, which is not TLS's fault.
+    let reason = reason(inner)?;
+    // That is not TLS's fault.
     if reason == UNEXPECTED_EOF {
         return None;
     }
     Some(explain(reason, role, true).because(inner.to_string()))
 }
 
+/// Whether the connection ended without the alert that says so (close_notify).
+pub fn was_cut(error: &io::Error) -> bool {
+    error.get_ref().and_then(|inner| reason(inner)) == Some(UNEXPECTED_EOF)
+}
+
 const CERTIFICATE_VERIFY_FAILED: i32 = 134;
+/// "unexpected eof while reading".
 const UNEXPECTED_EOF: i32 = 294;
 const BAD_EXTENSION: i32 = 110;
 

@@ -25,7 +25,7 @@ use super::census::Present;
 use super::pulse::Pulse;
 use super::tls::Secured;
 use crate::error::Error;
-use crate::tls::{Role, later_failure, session};
+use crate::tls::{Role, later_failure, session, was_cut};
 
 /// A connection to a peer, ready for HTTP/2.
 ///
@@ -400,12 +400,15 @@ impl Protected {
 
     /// Takes down why TLS broke after the handshake.
     fn examine<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if let Poll::Ready(Err(error)) = &result
-            && let Some(explained) = later_failure(error, &self.role)
-        {
+        let Poll::Ready(Err(error)) = result else { return result };
+        if was_cut(&error) {
+            // Older OpenSSL has this end as if nothing were missing. HTTP/2 tells a lost connection by the kind.
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, error)));
+        }
+        if let Some(explained) = later_failure(&error, &self.role) {
             self.autopsy.note(explained);
         }
-        result
+        Poll::Ready(Err(error))
     }
 }
 

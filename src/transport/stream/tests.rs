@@ -106,3 +106,18 @@ async fn a_flush_that_fails_is_told_once_nobody_has_said_why() {
     assert!(io.autopsy().finding().is_none());
     drop(server);
 }
+
+#[tokio::test]
+async fn a_connection_that_is_cut_is_over_and_not_broken_by_tls() {
+    let (mut io, mut server) = pair().await;
+    server.write_all(b"the last words").await.unwrap();
+    // Without close_notify.
+    drop(server);
+    assert_eq!(read(&mut io).await.unwrap(), b"the last words");
+    match read(&mut io).await {
+        Ok(end) => assert_eq!(end, b""),
+        // OpenSSL 4 tells that something may be missing.
+        Err(error) => assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof),
+    }
+    assert!(io.autopsy().finding().is_none());
+}
