@@ -163,7 +163,7 @@ fn openssl(library: &Library) -> Vec<Check> {
     let path = library.configuration.display().to_string();
     let fact = "OpenSSL reads its configuration";
     vec![
-        Check::ok("openssl.library", "OpenSSL 3 is in use", version),
+        Check::ok("openssl.library", "OpenSSL 3 or later is in use", version),
         if library.configuration_readable {
             Check::ok("openssl.configuration", fact, path)
         } else {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use openssl::x509::verify::X509VerifyParam;
 use openssl::x509::{X509NameRef, X509Ref};
 
 use crate::config::to_ascii;
@@ -27,13 +28,23 @@ impl PeerName {
     ///
     /// # Errors
     ///
-    /// [`Code::BadServerName`] when `host` is neither.
+    /// [`Code::BadServerName`] when `host` is neither, or a name that this OpenSSL verifies nobody by.
     pub fn new(host: &str) -> Result<Self> {
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         if let Ok(ip) = bare.parse::<IpAddr>() {
             return Ok(Self { verified: Verified::Ip(ip), sni: None });
         }
         let name = dns_name(host)?;
+        // Here, and not at the first connection, where OpenSSL gives no reason.
+        if X509VerifyParam::new().and_then(|mut demands| demands.set_host(&name)).is_err() {
+            return Err(Error::new(Code::BadServerName)
+                .found(host)
+                .expected(format!("a name that {} verifies", openssl::version::version()))
+                .hint(
+                    "OpenSSL 4 takes no name of a single character, and no label that starts or ends with a \
+                     hyphen: set agent.ssl_server_name to another name in the backend's certificate",
+                ));
+        }
         Ok(Self { sni: Some(name.clone()), verified: Verified::Dns(name) })
     }
 
@@ -145,6 +156,22 @@ mod tests {
     fn what_cannot_be_a_name_is_refused() {
         for host in ["", "a..b", "a b", "a\0b", "http://x", "bü cher.example", &"a".repeat(64)] {
             assert_eq!(PeerName::new(host).unwrap_err().code(), Code::BadServerName, "{host:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_openssl_does_not_take_is_refused_before_anything_is_dialled() {
+        let four = openssl::version::number() >= 0x4000_0000;
+        for host in ["x", "-a.example", "a-.example"] {
+            let refused = PeerName::new(host).err();
+            assert_eq!(refused.is_some(), four, "{host}: {refused:?}");
+            if let Some(error) = refused {
+                assert_eq!(error.code(), Code::BadServerName, "{host}");
+                assert!(error.to_string().contains("OpenSSL 4"), "{error}");
+            }
+        }
+        for host in ["x1", "a-b.example", "_a.example", &["a"; 100].join(".")] {
+            assert_eq!(PeerName::new(host).unwrap().verified(), host);
         }
     }
 }
