@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex};
 use std::thread;
 
-use oracle::{Case, Demand, Verdict, cases};
+use oracle::{Case, Demand, Line, Verdict, cases};
 use skytls::config::Loader;
 use skytls::error::{Chain, Error};
 use skytls::tls::Generation;
@@ -90,10 +90,11 @@ fn every_chain_is_judged_as_s_client_judges_it() {
 fn try_out(case: &Case, stage: &Stage) -> Vec<String> {
     let (judge, ours) = (judge(case, stage), skytls(case, stage));
     let mut wrong = Vec::new();
-    if judge != case.verdict_of(judge_is_newer()) {
-        wrong.push(format!("openssl says {judge:?}, and the table {:?}", case.verdict));
+    let table = case.verdict_of(line_of_judge());
+    if judge != table {
+        wrong.push(format!("openssl says {judge:?}, and the table {table:?}"));
     }
-    if ours != case.expected(linked_is_newer()) {
+    if ours != case.expected(line_linked()) {
         wrong.push(format!("skytls says {ours:?}, and openssl {judge:?}"));
     }
     wrong
@@ -176,24 +177,16 @@ fn program() -> &'static Path {
     &PROGRAM
 }
 
-fn judge_is_newer() -> bool {
-    static NEWER: LazyLock<bool> = LazyLock::new(|| {
+fn line_of_judge() -> Line {
+    static LINE: LazyLock<Line> = LazyLock::new(|| {
         let output = Command::new(program()).arg("version").output().expect("it runs");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        is_newer(text.split(' ').nth(1).expect("it says its version"))
+        Line::of(&String::from_utf8_lossy(&output.stdout))
     });
-    *NEWER
+    *LINE
 }
 
-fn linked_is_newer() -> bool {
-    let text = openssl::version::version();
-    is_newer(text.split(' ').nth(1).expect("it says its version"))
-}
-
-/// Whether it is of the 3.5 line or later.
-fn is_newer(version: &str) -> bool {
-    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
-    (numbers.next(), numbers.next()) >= (Some(3), Some(5))
+fn line_linked() -> Line {
+    Line::of(openssl::version::version())
 }
 
 // === skytls ===
@@ -246,7 +239,7 @@ fn check(case: &Case, stage: &Stage) -> Option<String> {
     let finished = check.run();
     let report: serde_json::Value = serde_json::from_str(&finished.stdout).unwrap_or_default();
     let number = report["backends"][0]["tls"]["verify_code"].as_i64();
-    let right = match case.expected(linked_is_newer()) {
+    let right = match case.expected(line_linked()) {
         Verdict::Trusted => finished.code == 0 && number == Some(0),
         // For another reason than the chain: a setting, a file or the handshake.
         Verdict::Refused(0) => matches!(finished.code, 2 | 4) || case.server.contains(&"-alpn"),

@@ -70,7 +70,7 @@ fn faulty_ways() -> Vec<Case> {
 
 fn renewals() -> Vec<Case> {
     let old = root().own();
-    let renewed = root().serial(&[9]).own();
+    let renewed = root().own();
     let rekeyed = root().key(Key::Ec(9)).own();
     let below_old = leaf().by(&old);
     // The new key of the root, signed by the old one: how a root hands over.
@@ -125,7 +125,7 @@ fn renewals() -> Vec<Case> {
 fn two(change_old: fn(Recipe) -> Recipe, change_new: fn(Recipe) -> Recipe) -> Two {
     let (old, new) = (authority("old", Key::Ec(11)).own(), authority("new", Key::Ec(12)).own());
     let by_old = change_old(middle()).by(&old);
-    let by_new = change_new(middle()).serial(&[2]).by(&new);
+    let by_new = change_new(middle()).by(&new);
     let leaf = leaf().by(&by_old);
     Two { old, new, by_old, by_new, leaf }
 }

@@ -1,5 +1,6 @@
 //! From when and until when: each certificate of a chain, the edges, and how a date is written.
 
+use super::Line::V3_5;
 use super::der::{GENERALIZED_TIME, UTC_TIME};
 use super::mint::{DAY, HOUR, Recipe, Time, leaf, middle, root};
 use super::{Case, Refused, Trusted, Verdict, case, of, way};
@@ -51,11 +52,11 @@ fn places() -> Vec<Case> {
         },
         of(
             "a root that is over and its twin that is not",
-            &[&stale, &root().serial(&[7]).own()],
+            &[&stale, &root().own()],
             &[&below],
             Trusted,
         ),
-        of("the twin comes first", &[&root().serial(&[7]).own(), &stale], &[&below], Trusted),
+        of("the twin comes first", &[&root().own(), &stale], &[&below], Trusted),
     ]
 }
 
@@ -89,8 +90,11 @@ fn forms() -> Vec<Case> {
         until("until 2049 in the short form", UTC_TIME, "491231235959Z", Trusted),
         until("the short form's 50 is 1950", UTC_TIME, "500101000000Z", Refused(OVER)),
         until("the year 0", GENERALIZED_TIME, "00000101000000Z", Refused(OVER)),
-        until("without seconds", UTC_TIME, "4912312359Z", Refused(BAD_END))
-            .newer(Refused(0), SHORT),
+        until("without seconds", UTC_TIME, "4912312359Z", Refused(BAD_END)).since(
+            V3_5,
+            Refused(0),
+            SHORT,
+        ),
         until("with an offset", UTC_TIME, "491231235959+0100", Refused(BAD_END)),
         until(
             "with fractions of a second",
@@ -98,16 +102,19 @@ fn forms() -> Vec<Case> {
             "20491231235959.5Z",
             Refused(BAD_END),
         ),
-        until("without a zone", GENERALIZED_TIME, "20491231235959", Refused(BAD_END))
-            .newer(Refused(0), SHORT),
+        until("without a zone", GENERALIZED_TIME, "20491231235959", Refused(BAD_END)).since(
+            V3_5,
+            Refused(0),
+            SHORT,
+        ),
         until("the 31st of February", UTC_TIME, "490231000000Z", Refused(BAD_END)),
         until("no digits", UTC_TIME, "tomorrow at 1Z", Refused(BAD_END)),
-        until("empty", UTC_TIME, "", Refused(BAD_END)).newer(Refused(0), SHORT),
+        until("empty", UTC_TIME, "", Refused(BAD_END)).since(V3_5, Refused(0), SHORT),
         from("since 1970", UTC_TIME, "700101000000Z", Trusted),
         from("since 1949 in the long form", GENERALIZED_TIME, "19490101000000Z", Trusted),
         from("since 1950", UTC_TIME, "500101000000Z", Trusted),
         from("since 2020 in the long form", GENERALIZED_TIME, "20200101000000Z", Trusted),
-        from("since nonsense", UTC_TIME, "x", Refused(BAD_START)).newer(Refused(0), SHORT),
+        from("since nonsense", UTC_TIME, "x", Refused(BAD_START)).since(V3_5, Refused(0), SHORT),
         from("from 2049 on", UTC_TIME, "490101000000Z", Refused(EARLY)),
     ]
 }

@@ -1,6 +1,7 @@
 //! Extensions that are unknown, repeated, broken or rare: policies, proxies.
 
 use super::Demand::Strict;
+use super::Line::V4;
 use super::extension::{
     self, ALTERNATIVE_NAME, BASIC_CONSTRAINTS, EXTENDED_USAGE, Extension, KEY_USAGE, POLICIES, dns,
     inhibit_any_policy, policies, policy_constraints, proxy, subject_key_id, unknown,
@@ -9,6 +10,8 @@ use super::mint::{Recipe, bare_leaf, leaf, middle, root};
 use super::{Case, Refused, Trusted, Verdict, case, of, way};
 
 const UNKNOWN: i32 = 34;
+const UNCRITICAL: &str =
+    "strictly, too, an extension that has to be critical is none the worse if it is not";
 const ANY_POLICY: &str = "2.5.29.32.0";
 const POLICY: &str = "1.3.6.1.4.1.55555.9";
 
@@ -169,7 +172,8 @@ fn strictly() -> Vec<Case> {
             middle().with(plain(extension::authority(None))),
             leaf(),
             Refused(89),
-        ),
+        )
+        .since(V4, Trusted, UNCRITICAL),
         strict(
             "strictly: a usage without signing",
             root(),
@@ -183,7 +187,8 @@ fn strictly() -> Vec<Case> {
             middle(),
             leaf().subject(super::der::name(&[])),
             Refused(88),
-        ),
+        )
+        .since(V4, Trusted, UNCRITICAL),
         strict(
             "strictly: a path length on a leaf",
             root(),

@@ -1,5 +1,6 @@
 //! Key identifiers, serial numbers and names: how an issuer is found.
 
+use super::Line::V4;
 use super::der::{self, PRINTABLE, UTF8};
 use super::extension::{
     AUTHORITY_KEY_ID, Extension, SUBJECT_KEY_ID, authority_key_id, subject_key_id,
@@ -10,9 +11,14 @@ use super::{Case, Demand, Refused, Trusted, Verdict, case, of, way};
 const RULE: &str =
     "a leaf may have its issuer's name if the file has that issuer (SkyWalking's key script)";
 
+/// No CA gives a serial number twice (RFC 5280 section 4.1.2.2), but people who make certificates by hand do.
+const TWICE: &str =
+    "two of one issuer and serial number are the same to it, whatever their key identifiers say";
+
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = key_ids();
     cases.extend(serials());
+    cases.extend(serials_given_twice());
     cases.extend(subjects());
     cases.extend(same_names());
     cases
@@ -115,6 +121,31 @@ fn serials() -> Vec<Case> {
     ]
 }
 
+/// The root and what is below it have one issuer, and here one number as well.
+fn serials_given_twice() -> Vec<Case> {
+    let numbered = |recipe: Recipe| recipe.serial(&[1]);
+    let root_ = numbered(root()).own();
+    let other = numbered(root()).key(Key::Ec(9)).own();
+    let misnamed = numbered(root()).with(authority_key_id(Some(b"x"), None)).own();
+    let direct = numbered(leaf()).by(&root_);
+    let below_misnamed = numbered(leaf()).by(&misnamed);
+    let misnaming = numbered(leaf()).by(&root_.misnamed());
+    vec![
+        of("a number twice: the root", &[&root_], &[&direct], Trusted),
+        of("a number twice: another key", &[&other], &[&direct], Refused(20)).since(
+            V4,
+            Refused(7),
+            TWICE,
+        ),
+        of("a number twice: another key comes first", &[&other, &root_], &[&direct], Trusted)
+            .since(V4, Refused(7), TWICE),
+        of("a number twice: a root that names another", &[&misnamed], &[&below_misnamed], Trusted)
+            .since(V4, Refused(20), TWICE),
+        of("a number twice: a leaf that names another", &[&root_], &[&misnaming], Refused(20))
+            .since(V4, Trusted, TWICE),
+    ]
+}
+
 fn subjects() -> Vec<Case> {
     let named = |tag, text: &str| der::name(&[("2.5.4.3", tag, text.as_bytes())]);
     let root_ = root().own();
@@ -165,6 +196,11 @@ fn same_names() -> Vec<Case> {
     vec![
         is("one name for both", &proper, &script_leaf().by(&proper), Refused(18))
             .but(Trusted, RULE),
+        {
+            let root = script_root().serial(&[1]).own();
+            let leaf = script_leaf().serial(&[1]).by(&root);
+            is("one name and one number for both", &root, &leaf, Refused(18)).but(Trusted, RULE)
+        },
         strict(is("one name for both, strictly", &proper, &script_leaf().by(&proper), Refused(18))),
         is("one name for both, identifiers tell", &proper, &shared(leaf()).by(&proper), Trusted),
         is(

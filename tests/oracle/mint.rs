@@ -1,5 +1,6 @@
 //! Certificates to order, each of its fields right unless said otherwise.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use openssl::base64;
@@ -33,7 +34,8 @@ pub(crate) struct Recipe {
     key: Key,
     /// `None`: the field is left out, which means 1. Otherwise what is written: 2 means 3.
     version: Option<u8>,
-    serial: Der,
+    /// `None`: one that no other certificate has.
+    serial: Option<Der>,
     from: Time,
     until: Time,
     hash: Hash,
@@ -88,6 +90,12 @@ pub(crate) fn bare_leaf(common_name: &str) -> Recipe {
     Recipe::new(common_name, Key::Ec(2))
 }
 
+/// As a CA numbers what it issues (RFC 5280 section 4.1.2.2).
+fn next_serial() -> Der {
+    static NEXT: AtomicU32 = AtomicU32::new(0x5eed_0000);
+    NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes().to_vec()
+}
+
 // === impl Recipe ===
 
 impl Recipe {
@@ -97,7 +105,7 @@ impl Recipe {
             issuer: None,
             key,
             version: Some(2),
-            serial: vec![0x5e, 0xed],
+            serial: None,
             from: Time::At(-HOUR),
             until: Time::At(30 * DAY),
             hash: Hash::Sha256,
@@ -128,7 +136,7 @@ impl Recipe {
     }
 
     pub(crate) fn serial(self, content: &[u8]) -> Self {
-        Self { serial: content.to_vec(), ..self }
+        Self { serial: Some(content.to_vec()), ..self }
     }
 
     pub(crate) fn hash(self, hash: Hash) -> Self {
@@ -225,7 +233,7 @@ impl Recipe {
         };
         let content = [
             self.version.map(|version| explicit(0, &integer(&[version]))).unwrap_or_default(),
-            integer(&self.serial),
+            integer(&self.serial.unwrap_or_else(next_serial)),
             inside,
             self.issuer.unwrap_or_else(|| signer.subject.clone()),
             sequence(&[&self.from.encode(), &self.until.encode()]),

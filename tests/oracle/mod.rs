@@ -1,7 +1,7 @@
 //! The oracle's table: chains, what is trusted of them, and what comes out; one file per family.
 //!
-//! A case says what both have to decide. Where skytls decides otherwise on purpose, or where the OpenSSL that
-//! is linked is newer than the `openssl` command, the case says so, and why.
+//! A case says what both have to decide. Where skytls decides otherwise on purpose, or where a later line of
+//! OpenSSL does, linked or as the `openssl` command, the case says so, and why.
 
 pub(crate) mod der;
 pub(crate) mod extension;
@@ -45,8 +45,17 @@ pub(crate) struct Case {
     pub(crate) verdict: Verdict,
     /// skytls decides otherwise on purpose.
     pub(crate) deliberate: Option<(Verdict, &'static str)>,
-    /// OpenSSL decides otherwise from 3.2 on, at the latest 3.5.
-    pub(crate) newer: Option<(Verdict, &'static str)>,
+    /// OpenSSL decides otherwise from these lines on, for these reasons; the later ones behind.
+    pub(crate) since: Vec<(Line, Verdict, &'static str)>,
+}
+
+/// A line of OpenSSL that decides otherwise than those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Line {
+    V3_0,
+    /// What is new in it may be so since 3.2.
+    V3_5,
+    V4,
 }
 
 /// What was decided.
@@ -140,7 +149,7 @@ pub(crate) fn of(what: &'static str, trusted: &[&Made], sent: &[&Made], verdict:
         server: &[],
         verdict,
         deliberate: None,
-        newer: None,
+        since: Vec::new(),
     }
 }
 
@@ -176,19 +185,36 @@ impl Case {
         Self { deliberate: Some((verdict, reason)), ..self }
     }
 
-    /// A newer OpenSSL decides otherwise, for this reason.
-    pub(crate) fn newer(self, verdict: Verdict, reason: &'static str) -> Self {
-        Self { newer: Some((verdict, reason)), ..self }
+    /// OpenSSL decides otherwise from this line on, for this reason.
+    pub(crate) fn since(mut self, line: Line, verdict: Verdict, reason: &'static str) -> Self {
+        self.since.push((line, verdict, reason));
+        self
     }
 
-    /// What OpenSSL of this version decides.
-    pub(crate) fn verdict_of(&self, newer: bool) -> Verdict {
-        self.newer.filter(|_| newer).map_or(self.verdict, |(verdict, _)| verdict)
+    /// What OpenSSL of this line decides.
+    pub(crate) fn verdict_of(&self, line: Line) -> Verdict {
+        let latest = self.since.iter().rev().find(|(since, ..)| *since <= line);
+        latest.map_or(self.verdict, |(_, verdict, _)| *verdict)
     }
 
-    /// What skytls has to decide when it is linked with an OpenSSL of this version.
-    pub(crate) fn expected(&self, newer: bool) -> Verdict {
-        self.deliberate.map_or_else(|| self.verdict_of(newer), |(verdict, _)| verdict)
+    /// What skytls has to decide when it is linked with an OpenSSL of this line.
+    pub(crate) fn expected(&self, line: Line) -> Verdict {
+        self.deliberate.map_or_else(|| self.verdict_of(line), |(verdict, _)| verdict)
+    }
+}
+
+// === impl Line ===
+
+impl Line {
+    /// Of a version as OpenSSL writes it: `OpenSSL 3.0.19 27 Jan 2026`.
+    pub(crate) fn of(version: &str) -> Self {
+        let numbers = version.split(' ').nth(1).unwrap_or_else(|| panic!("no version: {version}"));
+        let mut numbers = numbers.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+        match (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) {
+            (4.., _) => Self::V4,
+            (3, 5..) => Self::V3_5,
+            _ => Self::V3_0,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which name of a certificate is whose: names, wildcards, addresses, common names, odd bytes.
 
+use super::Line::V4;
 use super::der::{self, BMP, IA5, PRINTABLE, T61, UTF8};
 use super::extension::{ALTERNATIVE_NAME, General, alternative, dns};
 use super::mint::{Recipe, leaf};
@@ -8,6 +9,8 @@ use super::{Case, Refused, Trusted, Verdict, below_root, case};
 const IDN: &str = "names are brought into the form they have on the wire before they are verified";
 const DOT: &str = "a dot at the end says that a name is complete, and is no part of it";
 const PARTIAL: &str = "partial wildcards are refused (RFC 9525)";
+/// Of `s_client`, which then does not even start; skytls gives it the name's form on the wire.
+const SPELLING: &str = "a name to be verified has two characters at least, letters, digits, - and _, and no dot at the end";
 const NO_NAME: &str = "it is no name of a host, and refused as a setting";
 
 pub(super) fn cases() -> Vec<Case> {
@@ -38,13 +41,16 @@ fn plain() -> Vec<Case> {
         one("an underscore", &["my_oap.example"], "my_oap.example", Trusted),
         one("hyphens", &["a--b.example"], "a--b.example", Trusted),
         one("digits", &["123.example"], "123.example", Trusted),
-        one("a single letter", &["x"], "x", Trusted),
+        one("a single letter", &["x"], "x", Trusted).since(V4, Refused(0), SPELLING),
         one("the last of five hundred", &many, "host-499.example.com", Trusted),
         one("none of five hundred", &many, "host-500.example.com", Refused(62)),
         one("the longest there is", &[&longest], &longest, Trusted),
         one("a dot at the end there", &["localhost."], "localhost", Refused(62)),
-        one("a dot at the end here", &["localhost"], "localhost.", Refused(62)).but(Trusted, DOT),
+        one("a dot at the end here", &["localhost"], "localhost.", Refused(62))
+            .since(V4, Refused(0), SPELLING)
+            .but(Trusted, DOT),
         one("a dot at the end of both", &["localhost."], "localhost.", Trusted)
+            .since(V4, Refused(0), SPELLING)
             .but(Refused(62), DOT),
         one("a dot at the start there", &[".example.com"], "oap.example.com", Refused(62)),
         one("a dot at the start here", &["oap.example.com"], ".example.com", Trusted)
@@ -83,7 +89,9 @@ fn wildcards() -> Vec<Case> {
             .but(Refused(62), PARTIAL),
         one("the middle of a label", "o*p.example.com", "oap.example.com", Refused(62)),
         one("a part of an A-label", "xn--*.example.com", "xn--bcher-kva.example.com", Refused(62)),
-        one("itself", "*.example.com", "*.example.com", Trusted).but(Refused(0), NO_NAME),
+        one("itself", "*.example.com", "*.example.com", Trusted)
+            .since(V4, Refused(0), SPELLING)
+            .but(Refused(0), NO_NAME),
     ]
 }
 
@@ -220,10 +228,16 @@ fn international() -> Vec<Case> {
         named("an A-label", &[A], A, Trusted),
         named("an A-label in capitals", &[A], "XN--BCHER-KVA.example", Trusted),
         named("a U-label here, known as an A-label", &[A], U, Trusted).judge_knows_it_as(A),
-        named("a U-label here, an A-label there", &[A], U, Refused(62)).but(Trusted, IDN),
+        named("a U-label here, an A-label there", &[A], U, Refused(62))
+            .since(V4, Refused(0), SPELLING)
+            .but(Trusted, IDN),
         named("a U-label there, an A-label here", &[U], A, Refused(62)),
-        named("a U-label in both", &[U], U, Trusted).but(Refused(62), IDN),
-        common("a U-label as common name", U, UTF8, U, Trusted).but(Refused(62), IDN),
+        named("a U-label in both", &[U], U, Trusted)
+            .since(V4, Refused(0), SPELLING)
+            .but(Refused(62), IDN),
+        common("a U-label as common name", U, UTF8, U, Trusted)
+            .since(V4, Refused(0), SPELLING)
+            .but(Refused(62), IDN),
         common("a U-label as common name, an A-label here", U, UTF8, A, Refused(62)),
         common("an A-label as common name", A, UTF8, A, Trusted),
         case("umlauts in the subject", &below_root(leaf().called("Bücherei Köln")), Trusted),
