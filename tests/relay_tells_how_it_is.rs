@@ -222,7 +222,8 @@ fn who_keeps_connections_open_takes_no_more_than_there_are() {
         let mut answer = String::new();
         let mut next = TcpStream::connect(&admin).unwrap();
         next.set_read_timeout(Some(DEADLINE)).unwrap();
-        let told = next.write_all(request.as_bytes()).and_then(|()| next.read_to_string(&mut answer));
+        let told =
+            next.write_all(request.as_bytes()).and_then(|()| next.read_to_string(&mut answer));
         if told.is_ok() && answer.ends_with("ok\n") {
             break;
         }
