@@ -14,7 +14,7 @@ use tower::ServiceExt;
 
 use super::Target;
 use super::attempts::Attempts;
-use super::backends::{Backends, Hurry};
+use super::backends::{Backends, HEALTHY, Hurry};
 use super::census::Census;
 use super::connection::Connection;
 use super::connector::Dial;
@@ -76,10 +76,6 @@ enum Event {
     Order(Option<Order>),
     Time,
 }
-
-/// A connection that held this long, or carried an answer, counts as healthy: the next failure starts
-/// from the shortest rest again. A backend that accepts and drops connections must not be spun on.
-const HEALTHY: Duration = Duration::from_secs(5);
 
 // === impl Keeper ===
 
@@ -213,7 +209,7 @@ impl Keeper {
                 match outcome {
                     Ok(connection) if self.is_wanted() => self.serve(at, connection),
                     // Closed again at once: another one was quicker, or it was only to be seen that it works.
-                    Ok(_) => self.backends.works(at),
+                    Ok(_) => _ = self.backends.works(at),
                     Err(error) => self.failed(at, error),
                 }
             }
@@ -231,13 +227,13 @@ impl Keeper {
 
     /// Puts a new connection in use, and the old one, if there is one, out of use.
     fn serve(&mut self, at: usize, connection: Connection) {
-        self.backends.works(at);
+        let level = self.backends.works(at);
         self.backends.stick_to(at);
         let how = match &connection.negotiated {
             Some(negotiated) => format!("by {negotiated}"),
             None => "in plaintext".to_owned(),
         };
-        log::info!("connected to {} {how}", connection.target);
+        log::log!(level, "connected to {} {how}", connection.target);
         let now = Instant::now();
         let spread = |age: Duration| age.mul_f64(0.8 + 0.4 * fastrand::f64());
         let next = Serving {
@@ -264,7 +260,7 @@ impl Keeper {
         self.backends.hurry();
         let lasted = serving.since.elapsed() >= HEALTHY;
         let Some(at) = serving.backend else { return };
-        if lasted || serving.connection.was_of_use() {
+        if lasted {
             self.backends.is_healthy(at);
         }
         match error.code() {
