@@ -52,6 +52,8 @@ struct Serving {
     since: Instant,
     expires: Option<Instant>,
     lookup: Option<Instant>,
+    /// The last lookup did not tell its address.
+    missing: bool,
     /// Why another one is to take its place.
     outdated: Option<Outdated>,
 }
@@ -242,6 +244,7 @@ impl Keeper {
             since: now,
             expires: self.upkeep.max_age.map(|age| now + spread(age)),
             lookup: self.upkeep.lookup.map(|period| now + period),
+            missing: false,
             outdated: None,
         };
         self.show(Phase::Ready { connection, denied: None });
@@ -340,19 +343,21 @@ impl Keeper {
         }
     }
 
-    /// Replaces the connection when its address is no longer one of its name.
+    /// Replaces the connection when its address is no longer one of its name, at two lookups in a row: a
+    /// resolver may tell some of many addresses at a time.
     fn looked_up(&mut self, remote: SocketAddr, outcome: Result<Vec<SocketAddr>>) {
         let Some(serving) = &mut self.serving else { return };
         if serving.connection.remote != Some(remote) || serving.outdated.is_some() {
             return;
         }
         match outcome {
-            Ok(addresses) if !addresses.contains(&remote) => {
+            Ok(addresses) if addresses.contains(&remote) => serving.missing = false,
+            Ok(_) if !std::mem::replace(&mut serving.missing, true) => {}
+            Ok(_) => {
                 let target = &serving.connection.target;
                 log::info!("{target} has moved away from {}", remote.ip());
                 serving.outdated = Some(Outdated::Address);
             }
-            Ok(_) => {}
             // The connection works: its name can wait.
             Err(error) => log::debug!("{}", Chain(&error)),
         }
