@@ -43,7 +43,8 @@ pub struct SpoolState {
     pub bytes: u64,
     /// How many files it has.
     pub files: u64,
-    /// It cannot be written at the moment: new records are kept in memory only.
+    /// It cannot be written at the moment: new records are kept in memory only. Or it cannot be read: then its records
+    /// wait.
     pub failing: bool,
     /// Records in files that the disk did not take when it was asked to: a power cut may lose them. They do not
     /// count as durable.
@@ -100,6 +101,8 @@ struct Gauge {
     bytes: AtomicU64,
     files: AtomicU64,
     failing: AtomicBool,
+    /// It cannot be read.
+    unread: AtomicBool,
     doubtful: AtomicU64,
 }
 
@@ -200,7 +203,8 @@ impl Spool {
         SpoolState {
             bytes: self.gauge.bytes.load(Ordering::Relaxed),
             files: self.gauge.files.load(Ordering::Relaxed),
-            failing: self.gauge.failing.load(Ordering::Relaxed),
+            failing: self.gauge.failing.load(Ordering::Relaxed)
+                || self.gauge.unread.load(Ordering::Relaxed),
             doubtful: self.gauge.doubtful.load(Ordering::Relaxed),
         }
     }

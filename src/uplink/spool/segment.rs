@@ -73,6 +73,15 @@ pub(super) enum Frame {
     Torn,
 }
 
+/// What a list of marks says.
+#[derive(Debug)]
+pub(super) struct Marks {
+    /// First record and count of each.
+    pub(super) runs: Vec<(u32, u32)>,
+    /// Bytes that the list takes.
+    pub(super) len: u64,
+}
+
 // === impl Writer ===
 
 impl Writer {
@@ -276,14 +285,18 @@ fn marks_of(records: &[u32]) -> Vec<u8> {
     out
 }
 
-/// The marks of a file: first record and count of each; what is not sound is passed over.
-pub(super) fn marks(path: &Path) -> Vec<(u32, u32)> {
-    // Without marks records are sent once more, which is what a lost list means.
-    let bytes = std::fs::read(marks_path(path)).unwrap_or_default();
+/// The marks of a file; what is not sound is passed over.
+pub(super) fn marks(path: &Path) -> io::Result<Marks> {
+    let bytes = match std::fs::read(marks_path(path)) {
+        // It has none so far, or has lost them: then its records are sent once more.
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        bytes => bytes?,
+    };
     let word = |bytes: &[u8]| bytes.try_into().map(u32::from_le_bytes).unwrap_or_default();
     let sound = bytes.chunks_exact(MARK).filter(|mark| {
         let (content, crc) = mark.split_at(8);
         crc32fast::hash(content) == word(crc)
     });
-    sound.map(|mark| (word(&mark[..4]), word(&mark[4..8]))).collect()
+    let runs = sound.map(|mark| (word(&mark[..4]), word(&mark[4..8]))).collect();
+    Ok(Marks { runs, len: bytes.len() as u64 })
 }

@@ -102,10 +102,13 @@ impl Orphan {
         &self.folder
     }
 
+    pub(super) fn path(&self, kind: Kind, number: u64) -> PathBuf {
+        self.folder.join(Shelf::name(kind, number))
+    }
+
     /// Whether this version can read it.
     pub(super) fn is_readable(&self) -> bool {
-        let path = |(kind, number): &(Kind, u64)| self.folder.join(Shelf::name(*kind, *number));
-        self.files.iter().all(|file| match segment::open(&path(file)) {
+        self.files.iter().all(|(kind, number)| match segment::open(&self.path(*kind, *number)) {
             Ok(_) => true,
             Err(error) => {
                 log::warn!("a spool without an owner is left alone: {}", Chain(&error));
@@ -116,7 +119,7 @@ impl Orphan {
 
     /// Moves a file to another slot, under another number there. Its marks are there before it is.
     pub(super) fn hand_over(&self, kind: Kind, number: u64, to: &Slot, as_: u64) -> io::Result<()> {
-        let from = self.folder.join(Shelf::name(kind, number));
+        let from = self.path(kind, number);
         let to = to.folder.join(Shelf::name(kind, as_));
         let (marks, new_marks) = (segment::marks_path(&from), segment::marks_path(&to));
         match fs::hard_link(&marks, &new_marks) {
@@ -124,10 +127,9 @@ impl Orphan {
             _ => {}
         }
         fs::rename(&from, &to)?;
-        match fs::remove_file(&marks) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        // Marks without a file mean nothing, and are removed by whoever looks at the slot next.
+        let _ = fs::remove_file(&marks);
+        Ok(())
     }
 }
 

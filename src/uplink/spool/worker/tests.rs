@@ -228,3 +228,58 @@ async fn the_disk_is_asked_for_the_names_of_slots_and_files() {
         other.abandon();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spool_that_cannot_be_read_waits_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut worker, uplink) = worker(folder.path(), "interval");
+    let at = Kind::Meter.index();
+    submit(&mut worker, &uplink, 10);
+    let items: Vec<Pending> = worker.pending[at].drain(..).collect();
+    worker.append(Kind::Meter, &items, true).unwrap();
+    worker.unwritten[at] = Amount::default();
+    uplink.0.ledger.release(Kind::Meter, Amount { records: 10, bytes: 30 });
+    let path = worker.slot.folder().join(Shelf::name(Kind::Meter, 1));
+    let (aside, unread) = (path.with_extension("aside"), |worker: &Worker| {
+        worker.gauge.unread.load(Ordering::Relaxed)
+    });
+    std::fs::rename(&path, &aside).unwrap();
+    worker.round(&uplink);
+    assert!(unread(&worker) && worker.rests(at));
+    let books = uplink.books().total;
+    assert_eq!((books.pending, books.dropped.damaged), (10, 0));
+    // After a second it is tried again.
+    std::fs::rename(&aside, &path).unwrap();
+    worker.unread[at] = Some(Instant::now());
+    worker.round(&uplink);
+    assert!(!unread(&worker));
+    assert!(!worker.shelves[at].is_behind(), "all have been read");
+    assert_eq!(only_lane(&uplink).unwrap().waiting().records, 10);
+    uplink.abandon();
+}
+
+/// A file of an owner that is gone stays there until it can be read, and is found again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_owner_left_is_taken_over_when_it_can_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut dead, uplink) = worker(folder.path(), "interval");
+    submit(&mut dead, &uplink, 10);
+    dead.round(&uplink);
+    dead.done[Kind::Meter.index()] = (0..4).map(|index| Place { segment: 1, index }).collect();
+    dead.settle();
+    let marks = dead.slot.folder().join(Shelf::name(Kind::Meter, 1)).with_extension("done");
+    let (mut living, other) = worker_of(folder.path(), "other", "interval");
+    drop(dead);
+    let aside = marks.with_extension("aside");
+    std::fs::rename(&marks, &aside).unwrap();
+    std::fs::create_dir(&marks).unwrap();
+    living.adopt(&other);
+    assert_eq!(other.books().total.recovered, 0);
+    assert!(marks.with_extension("log").exists(), "where it was");
+    std::fs::remove_dir(&marks).unwrap();
+    std::fs::rename(&aside, &marks).unwrap();
+    living.adopt(&other);
+    assert_eq!(other.books().total.recovered, 6, "the others have been sent");
+    uplink.abandon();
+    other.abandon();
+}

@@ -32,7 +32,7 @@ enum Trouble {
 }
 
 /// How often a disk that failed is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 impl Worker {
     pub(super) fn write(&mut self, uplink: &Uplink) {
