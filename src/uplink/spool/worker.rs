@@ -21,7 +21,7 @@ use super::lanes::Lanes;
 use super::segment::sync_folder;
 use super::shelf::{Place, Shelf};
 use super::slot::{Orphan, Slot};
-use super::{Command, Entry, Gauge, Opened};
+use super::{Command, Entry, Exposed, Gauge, Opened};
 use crate::config::{SpoolSettings, SpoolSync};
 use crate::error::Chain;
 use crate::protocol::Kind;
@@ -45,6 +45,7 @@ pub(super) struct Worker {
     shared: Weak<Shared>,
     orders: Receiver<Command>,
     gauge: Arc<Gauge>,
+    exposed: Arc<Exposed>,
     lanes: Lanes,
     /// Who waits for records that are only on disk.
     tickets: HashMap<(Kind, Place), Arc<Ticket>>,
@@ -96,6 +97,7 @@ impl Worker {
         shared: Weak<Shared>,
         orders: Receiver<Command>,
         gauge: Arc<Gauge>,
+        exposed: Arc<Exposed>,
     ) -> Self {
         let Opened { settings, slot, shelves, .. } = opened;
         let begun = Instant::now();
@@ -110,6 +112,7 @@ impl Worker {
             shared,
             orders,
             gauge,
+            exposed,
             lanes: Lanes::default(),
             tickets: HashMap::new(),
             answers: Vec::new(),

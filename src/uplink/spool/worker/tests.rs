@@ -12,7 +12,7 @@ use crate::uplink::lane::{Lane, Record};
 use crate::uplink::ledger::{Fate, Seat};
 use crate::uplink::parcel::Parcel;
 use crate::uplink::spool::segment::SYNCED;
-use crate::uplink::{Passport, UplinkSettings};
+use crate::uplink::{Level, Passport, UplinkSettings};
 
 const RECORDS: u64 = 12_000;
 
@@ -101,11 +101,12 @@ fn worker_of(folder: &std::path::Path, name: &str, sync: &str) -> (Worker, Uplin
     let loader = loader.set("collector.backend_service", "127.0.0.1:1");
     let opened = Opened::new(loader.load().unwrap().settings.spool.as_ref().unwrap()).unwrap();
     let (_, orders) = std::sync::mpsc::channel();
-    (Worker::new(opened, Weak::new(), orders, Arc::default()), uplink)
+    (Worker::new(opened, Weak::new(), orders, Arc::default(), Arc::default()), uplink)
 }
 
 /// Accepts so many metrics and hands them to the worker.
 fn submit(worker: &mut Worker, uplink: &Uplink, records: u64) {
+    worker.exposed.waiting.fetch_add(records, Ordering::Relaxed);
     let passport = Arc::new(Passport::new(find(METERS).unwrap()));
     for _ in 0..records {
         let id = uplink.0.ledger.try_admit(Kind::Meter, 3).unwrap().unwrap();
@@ -282,4 +283,51 @@ async fn what_an_owner_left_is_taken_over_when_it_can_be_read() {
     assert_eq!(other.books().total.recovered, 6, "the others have been sent");
     uplink.abandon();
     other.abandon();
+}
+
+/// They are not written later either: a disk that takes others again does not make them safe.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_disk_has_passed_by_is_not_durable_until_it_is_delivered() {
+    let folder = tempfile::tempdir().unwrap();
+    let uplink = uplink(folder.path());
+    let mut reporter = uplink.reporter(Passport::new(find(METERS).unwrap()));
+    let mut report = || {
+        reporter
+            .try_report(Message { compressed: false, data: Bytes::from_static(b"abc") })
+            .unwrap()
+    };
+    let limit = Duration::from_secs(30);
+    // In the way of the first file.
+    let path = folder.path().join("slot-000").join(Shelf::name(Kind::Meter, 1));
+    std::fs::create_dir(&path).unwrap();
+    (0..100).for_each(|_| report());
+    assert_eq!(uplink.flush_to(Level::Durable, limit).await, 100);
+    std::fs::remove_dir(&path).unwrap();
+    let take = || {
+        let mut parcels = Vec::new();
+        if let Some(lane) = only_lane(&uplink) {
+            lane.take(1, None, |parcel| {
+                parcels.push(parcel);
+                Some(1)
+            });
+        }
+        parcels
+    };
+    let deliver = |parcels: &[Parcel]| {
+        uplink.settle(Kind::Meter, parcels, Seat::Queued, Fate::Acknowledged);
+    };
+    let passed_by = take();
+    assert_eq!(passed_by.len(), 100);
+    let (begun, mut left) = (Instant::now(), 100);
+    while uplink.spool().unwrap().failing {
+        assert!(begun.elapsed() < limit, "the disk can be written");
+        deliver(&take());
+        report();
+        left = uplink.flush_to(Level::Durable, limit).await;
+    }
+    assert_eq!(left, 100);
+    assert_eq!(uplink.books().total.durable, 1, "the last one");
+    deliver(&passed_by);
+    assert_eq!(uplink.flush_to(Level::Durable, limit).await, 0);
+    uplink.abandon();
 }
