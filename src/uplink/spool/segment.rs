@@ -202,6 +202,35 @@ pub(super) fn marks_path(path: &Path) -> PathBuf {
     path.with_extension("done")
 }
 
+/// Removes the marks of a file, if it has any.
+pub(super) fn remove_marks(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(marks_path(path)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Gives a file that takes the place of another the marks of that one; none, if that has none.
+pub(super) fn pass_marks(from: &Path, to: &Path) -> io::Result<()> {
+    // An earlier attempt may have left some.
+    remove_marks(to)?;
+    let (from, to) = (marks_path(from), marks_path(to));
+    match std::fs::hard_link(&from, &to) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        // Not every file system has links.
+        Err(_) => copy(&from, &to),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// The disk has it then, as it had what is copied.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let bytes = std::fs::read(from)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(to)?;
+    file.write_all(&bytes)?;
+    file.sync_data()
+}
+
 /// Opens the list of marks of a file, to add to it. It grows to no more than the records it marks.
 pub(super) fn open_marks(path: &Path) -> io::Result<File> {
     let path = marks_path(path);

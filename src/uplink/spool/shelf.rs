@@ -310,7 +310,15 @@ impl Shelf {
     fn begin(&mut self) -> io::Result<Writer> {
         let number = self.next;
         let path = self.path(number);
-        let writer = Writer::create(&path, segment::PLAIN).inspect_err(|_| self.remove(number))?;
+        // Left by a takeover that came to nothing, they would count for this one.
+        segment::remove_marks(&path)?;
+        let writer = Writer::create(&path, segment::PLAIN).inspect_err(|error| {
+            match error.kind() {
+                // Not made here, and nothing is known of what is in it.
+                io::ErrorKind::AlreadyExists => self.next += 1,
+                _ => self.remove(number),
+            }
+        })?;
         self.next += 1;
         self.numbers.clear();
         self.unlisted = true;

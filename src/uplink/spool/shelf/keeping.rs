@@ -225,13 +225,14 @@ impl Shelf {
     }
 }
 
-/// Removes a file and then its marks. What cannot be removed is found at the next start.
+/// Removes a file and then its marks. What cannot be removed is found at the next start, with its marks.
 pub(super) fn remove(path: &Path) {
     for path in [path, &segment::marks_path(path)] {
         if let Err(error) = fs::remove_file(path)
             && error.kind() != io::ErrorKind::NotFound
         {
             log::warn!("{}: {error}", path.display());
+            return;
         }
     }
 }

@@ -347,3 +347,45 @@ fn a_file_whose_marks_cannot_be_read_is_not_taken_over() {
     swap(&marks);
     assert_eq!(shelf.take_over(1, 1).unwrap(), 6);
 }
+
+#[test]
+fn a_file_that_cannot_be_removed_keeps_its_marks() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shelf = Shelf::new(Kind::Meter, folder.path(), SpoolSync::Interval);
+    let paths: Vec<PathBuf> =
+        (1..3).map(|file| folder.path().join(Shelf::name(Kind::Meter, file))).collect();
+    for path in &paths {
+        let place = write(&mut shelf, 0..10, false);
+        shelf.seal();
+        if *path == paths[0] {
+            swap(path);
+        }
+        settle(&mut shelf, (0..10).map(|index| Place { index, ..place }));
+    }
+    swap(&paths[0]);
+    assert_eq!(shelf.files(), 0);
+    assert!(!paths[1].exists() && !segment::marks_path(&paths[1]).exists());
+    assert_eq!(reopen(folder.path()).1, 0, "none of them comes back");
+}
+
+#[test]
+fn marks_that_a_failed_takeover_left_do_not_count_for_a_new_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(Shelf::name(Kind::Meter, 1));
+    segment::mark_anew(&path, &(0..10).collect::<Vec<u32>>()).unwrap();
+    write(&mut Shelf::new(Kind::Meter, folder.path(), SpoolSync::Interval), 0..10, false);
+    assert_eq!(reopen(folder.path()).1, 10);
+}
+
+#[test]
+fn a_file_that_is_in_the_way_is_left_alone_and_passed_by() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(Shelf::name(Kind::Meter, 1));
+    fs::write(&path, "of somebody").unwrap();
+    let mut shelf = Shelf::new(Kind::Meter, folder.path(), SpoolSync::Interval);
+    let (passport, stored) = (passport(), stored(1));
+    let lines = [Line::Record { passport: &passport, stored }];
+    assert!(shelf.append(&lines, 1, LARGE, false).is_err());
+    assert_eq!(shelf.append(&lines, 1, LARGE, false).unwrap().segment, 2);
+    assert_eq!(fs::read(&path).unwrap(), b"of somebody");
+}
