@@ -16,6 +16,9 @@ use crate::uplink::{Passport, UplinkSettings};
 
 const RECORDS: u64 = 12_000;
 
+/// What a disk may take to write it.
+const LIMIT: Duration = Duration::from_secs(30);
+
 /// With little memory, a spool, and a backend that is never there.
 fn uplink(folder: &std::path::Path) -> Uplink {
     let settings = Loader::new()
@@ -84,7 +87,7 @@ async fn records_come_into_their_lane_in_their_order_whichever_way_they_take() {
     reporting.await.unwrap();
     let books = uplink.books().total;
     assert_eq!((books.accepted, books.acknowledged, books.pending), (RECORDS, RECORDS, 0));
-    uplink.abandon();
+    uplink.abandon(LIMIT);
 }
 
 const METERS: &str = "/skywalking.v3.MeterReportService/collectBatch";
@@ -141,7 +144,7 @@ async fn what_cannot_be_marked_is_not_answered_as_marked() {
         assert!(!taken(&mut worker), "nor the next time, {sync}");
         std::fs::remove_dir(&marks).unwrap();
         assert!(taken(&mut worker), "{sync}");
-        uplink.abandon();
+        uplink.abandon(LIMIT);
     }
 }
 
@@ -170,7 +173,7 @@ async fn what_the_disk_refuses_shows_in_state_and_books_until_it_takes_something
     worker.round(&uplink);
     assert_eq!((durable(), state(&worker)), (4, (false, 15)));
     assert_eq!(uplink.books().total.pending, 22, "whatever becomes of the disk");
-    uplink.abandon();
+    uplink.abandon(LIMIT);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,7 +200,7 @@ async fn whoever_has_given_up_waiting_leaves_nothing_behind() {
     worker.write(&uplink);
     assert_eq!(worker.pending[at].len(), 2, "the record, and the one who still waits");
     drop(last);
-    uplink.abandon();
+    uplink.abandon(LIMIT);
 }
 
 /// The names of slots and files are lost with the power as well.
@@ -224,7 +227,7 @@ async fn the_disk_is_asked_for_the_names_of_slots_and_files() {
         for folder in [living.slot.folder(), &slot] {
             assert_eq!(folders.iter().any(|one| one == folder), asked, "{sync}: {folders:?}");
         }
-        uplink.abandon();
-        other.abandon();
+        uplink.abandon(LIMIT);
+        other.abandon(LIMIT);
     }
 }
