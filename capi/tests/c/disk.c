@@ -17,15 +17,16 @@ static atomic_bool hangs, over;
 static atomic_int complaints;
 static sem_t hanging;
 
-/* In front of the C library's, also for the library: a disk that does not answer any more. */
+/* In front of the C library's, also for the library: a quick disk, or one that does not answer any more. */
 int fdatasync(int fd)
 {
+    (void)fd;
     if (hangs) {
         sem_post(&hanging);
         for (;;)
             pause();
     }
-    return fsync(fd);
+    return 0;
 }
 
 static int64_t now_ms(void)
@@ -77,12 +78,14 @@ int main(int argc, char **argv)
     }
     for (int number = 0; number < RECORDS; number++)
         OK(report_text(agent, "queued", err));
+    if (well)
+        OK(skytls_agent_flush(agent, SKYTLS_DURABLE, 30000, err));
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, forker, NULL) == 0);
     int64_t begun = now_ms();
     if (strcmp(argv[1], "free") != 0) {
         uint64_t lost = 0;
-        OK(skytls_agent_stop(agent, well ? 30000 : 100, &lost, err));
+        OK(skytls_agent_stop(agent, well ? 1000 : 100, &lost, err));
         CHECK(well ? lost == 0 : lost >= RECORDS);
     }
     if (!well)
