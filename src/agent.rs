@@ -89,9 +89,10 @@ pub struct Status {
     pub backends: Vec<BackendStatus>,
     /// Plaintext, TLS or mutual TLS, and why.
     pub mode: Mode,
-    /// The TLS material in use; `None` for plaintext.
+    /// The TLS material in use; `None` for plaintext, and for an agent that is switched off or has been
+    /// shut down.
     pub material: Option<Description>,
-    /// Which generation of it that is, and how the files are; `None` for plaintext.
+    /// Which generation of it that is, and how the files are; `None` as above.
     pub rotation: Option<Rotation>,
     /// What became of the records.
     pub books: Snapshot,

@@ -21,11 +21,17 @@ use material::LinkMaterial;
 /// A running engine.
 #[derive(Debug)]
 pub struct Engine {
-    runtime: Option<Runtime>,
+    threads: Threads,
     transport: Transport,
     uplink: Uplink,
     rotor: Option<Rotor>,
 }
+
+/// The runtime. To let go of it, at the end or since a start has failed, never waits for its threads: the
+/// host may be a task of another runtime, where waiting is a panic, and a name that is being looked up
+/// takes its time.
+#[derive(Debug)]
+struct Threads(Option<Runtime>);
 
 /// What an engine works for; decides its defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,15 +67,15 @@ impl Engine {
             log::warn!("{warning}");
         }
         let targets = targets(&settings.link, &settings.tls, generation.as_ref())?;
-        let runtime = runtime(purpose)?;
-        let _entered = runtime.enter();
+        let threads = Threads(Some(runtime(purpose)?));
+        let entered = threads.handle().map(Handle::enter);
         let transport = Transport::with(targets, Upkeep::from(&settings.link));
         let limits = uplink_settings(settings, purpose);
         let uplink = match &settings.spool {
             Some(spool) => Uplink::with_spool(limits, spool, transport.clone())?,
             None => Uplink::new(limits, transport.clone()),
         };
-        drop(_entered);
+        drop(entered);
         let rotor = match &generation {
             Some(generation) => Some(Rotor::start(
                 LinkMaterial::new(settings, transport.clone()),
@@ -79,7 +85,7 @@ impl Engine {
             )?),
             None => None,
         };
-        Ok(Self { runtime: Some(runtime), transport, uplink, rotor })
+        Ok(Self { threads, transport, uplink, rotor })
     }
 
     /// Where records are handed in.
@@ -109,7 +115,7 @@ impl Engine {
 
     /// The runtime, to run more tasks on.
     pub fn handle(&self) -> Option<&Handle> {
-        self.runtime.as_ref().map(Runtime::handle)
+        self.threads.handle()
     }
 
     /// Delivers what is pending, at most for `limit`, then stops; says how many records were left
@@ -118,12 +124,12 @@ impl Engine {
     pub fn stop(mut self, limit: Duration) -> u64 {
         let begun = Instant::now();
         // Entering a runtime needs thread-local data, which is gone in handlers of `atexit`.
-        if let Some(runtime) = self.runtime.as_ref().filter(|_| !limit.is_zero()) {
+        if let Some(runtime) = self.threads.0.as_ref().filter(|_| !limit.is_zero()) {
             runtime.block_on(self.uplink.flush(limit));
         }
         self.transport.stop();
         let left = self.uplink.abandon(limit.saturating_sub(begun.elapsed()));
-        if let Some(runtime) = self.runtime.take() {
+        if let Some(runtime) = self.threads.0.take() {
             // A thread that is still at work when the process exits would use an OpenSSL that is being
             // taken down. Only a name that is being looked up, or a callback of the host, makes this last.
             runtime.shutdown_timeout(FAREWELL);
@@ -135,8 +141,20 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.transport.stop();
-        if let Some(runtime) = self.runtime.take() {
-            // Waiting for the threads could block the host.
+    }
+}
+
+// === impl Threads ===
+
+impl Threads {
+    fn handle(&self) -> Option<&Handle> {
+        self.0.as_ref().map(Runtime::handle)
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
     }

@@ -36,7 +36,8 @@ pub struct Rotation {
     pub material: Arc<Description>,
     /// How many sets were looked at and not used.
     pub refused: u64,
-    /// Why the files as they are now are not used; `None` while what they hold is in force.
+    /// Why the files as they are now are not used, or could not be read again; `None` while what they hold
+    /// is in force, and the last reading succeeded.
     pub failure: Option<Failure>,
 }
 

@@ -240,11 +240,8 @@ impl Uplink {
             }
             Ok::<(), Error>(())
         };
-        // What is late shows in the books.
         let in_time = matches!(tokio::time::timeout(limit, stored).await, Ok(Ok(())));
-        let state = spool.state();
-        let safe = in_time && !state.failing && state.doubtful == 0;
-        if safe { 0 } else { self.0.ledger.volatile() }
+        spool.unsafe_records(in_time)
     }
 
     /// The state of the spool, if there is one.
@@ -269,7 +266,9 @@ impl Uplink {
         }
         // First: whoever sees in the books that nothing is left may stop the spool.
         if let Some(spool) = &self.0.spool {
-            spool.done(kind, parcels.iter().filter_map(place).collect());
+            let places: Vec<Place> = parcels.iter().filter_map(place).collect();
+            let others = parcels.len() - places.len();
+            spool.done(kind, places, others as u64);
         }
         self.0.ledger.settle(kind, Amount::of(parcels), seat, fate);
         for parcel in parcels {

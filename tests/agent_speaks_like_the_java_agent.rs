@@ -5,14 +5,14 @@
 
 mod agent_fixture;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use agent_fixture::{EVENTS, Fixture, KEEP_ALIVE, PROPERTIES, SEGMENTS, settings};
+use agent_fixture::{DEADLINE, EVENTS, Fixture, KEEP_ALIVE, PROPERTIES, SEGMENTS, settings};
 use skytls::Agent;
 use skytls::agent::Host;
 use skytls::error::Code;
 use skytls::protocol::v3::{Event, InstancePingPkg, InstanceProperties, LogData};
-use skytls::server::Fault;
+use skytls::server::{Effect, Fault};
 
 fn host() -> Host {
     Host::new("rust").agent_version("9.9.9").property("Rust Version", "1.88")
@@ -116,7 +116,7 @@ fn start_and_shutdown_are_events_and_the_shutdown_comes_last() {
         segment.entry("GET:/", None);
         agent.report(segment);
     }
-    assert_eq!(agent.shutdown(agent_fixture::DEADLINE).wait(), 0);
+    assert_eq!(agent.shutdown(DEADLINE).wait(), 0);
     assert_eq!(agent.try_report(LogData::default()).unwrap_err().code(), Code::Stopped);
     let (start, shutdown) = (fixture.events("Start"), fixture.events("Shutdown"));
     assert_eq!((start.len(), shutdown.len(), fixture.seen(SEGMENTS).len()), (1, 1, 100));
@@ -148,6 +148,27 @@ fn a_shutdown_without_a_limit_ends_when_all_is_delivered() {
 }
 
 #[test]
+fn properties_that_are_not_answered_do_not_stop_the_heart() {
+    let fixture = Fixture::new();
+    let slow = Effect::Delay(2 * DEADLINE);
+    fixture.set_faults(vec![Fault::new(slow).on("reportInstanceProperties")]);
+    let begun = Instant::now();
+    let _agent = fixture.agent(&[("collector.heartbeat_period", "1")], host());
+    fixture.await_seen(KEEP_ALIVE, 2);
+    assert!(begun.elapsed() < DEADLINE / 3, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn calls_without_a_limit_are_made() {
+    let fixture = Fixture::new();
+    let mut settings = fixture.settings(&[]);
+    settings.link.upstream_timeout = Duration::MAX;
+    let agent = Agent::start_for(&settings, host()).unwrap();
+    fixture.await_seen(PROPERTIES, 1);
+    assert_eq!(agent.shutdown(DEADLINE).wait(), 0);
+}
+
+#[test]
 fn every_call_carries_version_and_token() {
     let fixture = Fixture::new();
     let periods = [("agent.authentication", "t0ken"), ("collector.heartbeat_period", "1")];
@@ -155,7 +176,7 @@ fn every_call_carries_version_and_token() {
     agent.report(LogData::default());
     agent.report(agent.segment());
     fixture.await_seen(KEEP_ALIVE, 1);
-    assert_eq!(agent.shutdown(agent_fixture::DEADLINE).wait(), 0);
+    assert_eq!(agent.shutdown(DEADLINE).wait(), 0);
     let all = fixture.all_seen();
     assert!(all.len() >= 6, "{all:?}");
     for seen in all {
@@ -198,7 +219,7 @@ fn settings_of_another_machine() -> skytls::config::Settings {
 fn what_failed_is_said_again_long_before_the_next_heartbeat() {
     let fixture = Fixture::new();
     fixture.set_faults(vec![Fault::status(14).on("reportInstanceProperties").times(3)]);
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let _agent = fixture.agent(&[], host());
     fixture.await_seen(PROPERTIES, 1);
     // Rests of at most a half, one and two seconds; a heartbeat comes every 30.
@@ -247,7 +268,7 @@ fn a_call_that_is_never_answered_is_given_up_at_its_deadline() {
     let fixture = Fixture::new();
     let hang: Fault = "hang:method=reportInstanceProperties:times=1".parse().unwrap();
     fixture.set_faults(vec![hang]);
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let _agent = fixture.agent(&[("collector.grpc_upstream_timeout", "1")], host());
     fixture.await_seen(PROPERTIES, 1);
     let waited = begun.elapsed();
@@ -285,8 +306,8 @@ fn one_that_is_switched_off_accepts_nothing_and_does_nothing() {
     off.report(LogData::default());
     off.finish_profile_task("t");
     assert!(!off.status().enabled && off.status().books.total.accepted == 0);
-    assert_eq!(off.flush(agent_fixture::DEADLINE).wait(), 0);
-    assert_eq!(off.shutdown(agent_fixture::DEADLINE).wait(), 0);
+    assert_eq!(off.flush(DEADLINE).wait(), 0);
+    assert_eq!(off.shutdown(DEADLINE).wait(), 0);
     // Its twin is heard, and nobody else was.
     let on = fixture.agent(&[], host());
     fixture.await_seen(PROPERTIES, 1);

@@ -8,7 +8,9 @@ mod agent_fixture;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use agent_fixture::{CONFIGURATION, DEADLINE, Fixture, KEEP_ALIVE, PROFILE_TASKS, command};
+use agent_fixture::{
+    CONFIGURATION, DEADLINE, Fixture, KEEP_ALIVE, PROFILE_TASKS, PROPERTIES, command,
+};
 use skytls::agent::{Host, ProfileTask};
 use skytls::protocol::v3::{
     Command, ConfigurationSyncRequest, ProfileTaskCommandQuery, ProfileTaskFinishReport,
@@ -137,6 +139,29 @@ fn a_task_reaches_the_profiler_once_and_its_end_the_backend() {
     let report: ProfileTaskFinishReport = fixture.await_seen(FINISH, 1)[0].decode();
     assert_eq!((&*report.service, &*report.task_id), ("shop", "t1"));
     assert_eq!(report.service_instance, agent.instance());
+}
+
+#[test]
+fn the_end_of_a_task_is_reported_before_the_agents_own_end() {
+    let fixture = Fixture::new();
+    let agent = fixture.agent(&[], Host::new("rust"));
+    fixture.await_seen(PROPERTIES, 1);
+    fixture.set_faults(vec![Fault::status(14).on("reportTaskFinish").times(1)]);
+    agent.finish_profile_task("t1");
+    fixture.until(|counts| counts.calls_refused == 1);
+    // It rests now, before it tries again.
+    agent.shutdown(DEADLINE).wait();
+    assert_eq!(fixture.seen(FINISH).len(), 1);
+    // Its twin: an end that may take no time waits for nothing.
+    let agent = fixture.agent(&[], Host::new("rust"));
+    fixture.await_seen(PROPERTIES, 2);
+    fixture.set_faults(vec![Fault::status(14).on("reportTaskFinish")]);
+    agent.finish_profile_task("t2");
+    fixture.until(|counts| counts.calls_refused == 2);
+    let begun = Instant::now();
+    agent.shutdown(Duration::ZERO).wait();
+    assert!(begun.elapsed() < DEADLINE / 3, "{:?}", begun.elapsed());
+    assert_eq!(fixture.seen(FINISH).len(), 1);
 }
 
 #[test]

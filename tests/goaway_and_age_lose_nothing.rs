@@ -18,19 +18,21 @@ use skytls::protocol::find;
 use skytls::uplink::Account;
 
 #[tokio::test]
-async fn fifty_goaways_cost_no_meter() {
+async fn a_dozen_goaways_cost_no_meter() {
     let received = Received::default();
     let backend = received.collector(any()).await;
     let address = [backend.address()];
     let mut link = Link::with(&settings(&address, &[]), targets_of(&address), received);
     link.feed();
-    for round in 1..=50 {
+    for round in 1..=12 {
         link.report(METERS, 20).await;
         served(&link.transport).await;
         backend.goaway();
         let begun = Instant::now();
         counted(&backend, |counts| counts.connections > round).await;
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        // One pause for each: its ceiling grows from 0.2 s to 1.5 s, for no connection holds five seconds.
+        let limit = Duration::from_secs(if round == 1 { 1 } else { 2 });
+        assert!(begun.elapsed() < limit, "{:?}", begun.elapsed());
     }
     let books = link.everything_arrived().await;
     assert_eq!(books.total.possibly_duplicated, 0, "{books:?}");

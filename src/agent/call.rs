@@ -11,7 +11,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
-use super::rhythm::Rhythm;
+use super::rhythm::{EVER, Rhythm};
 use crate::error::{Code, Error, Result};
 use crate::protocol::v3::Commands;
 use crate::transport::Transport;
@@ -30,7 +30,8 @@ pub(super) struct Caller {
 impl Caller {
     pub(super) fn new(transport: Transport, metadata: &Metadata, timeout: Duration) -> Self {
         let headers = metadata.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        Self { transport, headers, timeout }
+        // The header of a deadline has no digits for the longest that a host can give.
+        Self { transport, headers, timeout: timeout.min(EVER) }
     }
 
     /// Calls a method that answers with commands.

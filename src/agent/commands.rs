@@ -136,6 +136,9 @@ impl Serials {
     }
 
     fn add(&mut self, serial: String) {
+        if serial.is_empty() {
+            return;
+        }
         if self.0.len() == REMEMBERED {
             self.0.pop_front();
         }
@@ -192,8 +195,17 @@ mod tests {
     #[test]
     fn a_command_without_a_number_is_no_repeat() {
         let (orders, mut queue) = Orders::new();
-        orders.receive(Commands { commands: vec![numbered(""), numbered("")] });
+        let unnumbered = || Commands { commands: vec![numbered(""), numbered("")] };
+        orders.receive(unnumbered());
         assert_eq!(pending(&mut queue).len(), 2);
+        // And none is remembered in the place of one with a number.
+        receive(&orders, [1]);
+        for _ in 0..REMEMBERED {
+            orders.receive(unnumbered());
+            pending(&mut queue);
+        }
+        receive(&orders, [1, 2]);
+        assert_eq!(pending(&mut queue), ["2"]);
     }
 
     #[test]

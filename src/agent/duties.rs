@@ -5,11 +5,13 @@
 //! a call that fails is repeated soon, where the Java agent waits a whole period.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::call::Caller;
 use super::commands::{Handlers, Orders};
@@ -31,6 +33,8 @@ pub struct Duties {
     caller: Caller,
     uplink: Uplink,
     tasks: JoinSet<()>,
+    /// Ends of profiling tasks that are being reported.
+    reports: JoinSet<()>,
 }
 
 /// Who takes the backend's orders.
@@ -85,8 +89,8 @@ impl Duties {
         transport: &Transport,
         handle: &Handle,
     ) -> Self {
-        let timeout = settings.link.upstream_timeout;
-        let caller = Caller::new(transport.clone(), &voice.metadata, timeout);
+        let limit = settings.link.upstream_timeout;
+        let caller = Caller::new(transport.clone(), &voice.metadata, limit);
         let (orders, pending) = Orders::new();
         let Receivers { handlers, watchers } = receivers;
         let periods = &settings.duties;
@@ -109,16 +113,22 @@ impl Duties {
             tasks.spawn_on(poll, handle);
         }
         tasks.spawn_on(orders.carry_out(pending, handlers, watchers), handle);
-        Self { voice, caller, uplink: uplink.clone(), tasks }
+        Self { voice, caller, uplink: uplink.clone(), tasks, reports: JoinSet::new() }
     }
 
-    /// Ends the duties: what is queued is delivered, and the shutdown event comes last, all within
+    /// Ends the duties: what is queued is delivered, as are reports on profiling tasks, and the shutdown event comes last, all within
     /// `limit`. Without a link there is no event.
     pub async fn stop(mut self, limit: Duration) {
         let begun = Instant::now();
         self.tasks.abort_all();
-        self.uplink.flush(limit.mul_f64(FOR_RECORDS)).await;
-        if !self.voice.events || !matches!(self.caller.transport().state(), State::Ready(_)) {
+        let first = limit.mul_f64(FOR_RECORDS);
+        let mut reports = std::mem::take(&mut self.reports);
+        let reported = async {
+            // They would wait for a link for as long as there is none.
+            while self.is_connected() && reports.join_next().await.is_some() {}
+        };
+        let _ = tokio::join!(self.uplink.flush(first), timeout(first, reported));
+        if !self.voice.events || !self.is_connected() {
             return;
         }
         announce(&self.voice, &self.uplink, Milestone::Shutdown);
@@ -128,8 +138,8 @@ impl Duties {
     /// Reports that a profiling task is over, in the background.
     pub(super) fn finish_profile_task(&mut self, task_id: &str, handle: &Handle) {
         // Those that are over make room.
-        while self.tasks.try_join_next().is_some() {}
-        if self.tasks.len() > MOST_TASKS {
+        while self.reports.try_join_next().is_some() {}
+        if self.reports.len() >= MOST_TASKS {
             log::warn!("the end of a profiling task is not reported: too many others wait");
             return;
         }
@@ -140,7 +150,11 @@ impl Duties {
         };
         let caller = self.caller.clone();
         let insist = async move { caller.insist(PROFILE_FINISH, report, ATTEMPTS).await };
-        self.tasks.spawn_on(insist, handle);
+        self.reports.spawn_on(insist, handle);
+    }
+
+    fn is_connected(&self) -> bool {
+        matches!(self.caller.transport().state(), State::Ready(_))
     }
 }
 
@@ -153,48 +167,81 @@ fn announce(voice: &Voice, uplink: &Uplink, milestone: Milestone) {
 }
 
 /// The first beat, and each that is a multiple of the factor, is the instance properties instead. A
-/// backend that refuses them gets the other beats all the same, and the properties again in between.
+/// backend that refuses them, or is slow to take them, gets the other beats all the same.
 async fn heartbeat(caller: Caller, voice: Arc<Voice>, orders: Arc<Orders>, periods: DutySettings) {
+    let owed = Owed::default();
     let period = periods.heartbeat_period;
-    let mut beats = Rhythm::new("heartbeat", Duration::ZERO, period);
-    let mut repeats = Rhythm::new("instance properties", Duration::ZERO, period);
-    let (mut beat, mut owed) = (0_u64, false);
-    loop {
-        let (there, repeated) = tokio::select! {
-            there = beats.due(caller.transport()) => (there, false),
-            there = repeats.due(caller.transport()), if owed => (there, true),
-        };
-        if !there {
-            return;
-        }
-        let in_place = !owed && beat.is_multiple_of(periods.properties_factor.max(1));
-        if repeated || in_place {
-            match caller.call(PROPERTIES, voice.properties()).await {
-                Ok(commands) => {
-                    orders.receive(commands);
-                    repeats.succeeded();
-                    owed = false;
-                }
-                Err(error) => {
-                    repeats.failed(&error);
-                    owed = true;
-                }
-            }
-            if in_place {
-                beats.pass();
-                beat += 1;
-            }
+    tokio::select! {
+        () = beat(&caller, &voice, &orders, &periods, &owed) => {}
+        () = introduce(&caller, &voice, &orders, period, &owed) => {}
+    }
+}
+
+/// Until the end of the transport.
+async fn beat(
+    caller: &Caller,
+    voice: &Voice,
+    orders: &Orders,
+    periods: &DutySettings,
+    owed: &Owed,
+) {
+    let mut rhythm = Rhythm::new("heartbeat", Duration::ZERO, periods.heartbeat_period);
+    let mut beat = 0_u64;
+    while rhythm.due(caller.transport()).await {
+        if beat.is_multiple_of(periods.properties_factor.max(1)) && owed.ask() {
+            rhythm.pass();
+            beat += 1;
             continue;
         }
         match caller.call(KEEP_ALIVE, voice.ping()).await {
             Ok(commands) => {
                 orders.receive(commands);
-                beats.succeeded();
+                rhythm.succeeded();
                 beat += 1;
             }
             // The same one again: it counts when it has arrived.
-            Err(error) => beats.failed(&error),
+            Err(error) => rhythm.failed(&error),
         }
+    }
+}
+
+/// Says who we are whenever it is asked for, again and again until that has arrived.
+async fn introduce(caller: &Caller, voice: &Voice, orders: &Orders, period: Duration, owed: &Owed) {
+    let mut rhythm = Rhythm::new("instance properties", Duration::ZERO, period);
+    loop {
+        owed.asked.notified().await;
+        loop {
+            match caller.call(PROPERTIES, voice.properties()).await {
+                Ok(commands) => {
+                    orders.receive(commands);
+                    break;
+                }
+                Err(error) => rhythm.failed(&error),
+            }
+            if !rhythm.due(caller.transport()).await {
+                return;
+            }
+        }
+        rhythm.succeeded();
+        owed.is.store(false, Relaxed);
+    }
+}
+
+/// Whether instance properties have been asked for and have not arrived.
+#[derive(Debug, Default)]
+struct Owed {
+    is: AtomicBool,
+    asked: Notify,
+}
+
+impl Owed {
+    /// Asks for them; `false` if that was done before.
+    fn ask(&self) -> bool {
+        let news = !self.is.swap(true, Relaxed);
+        if news {
+            self.asked.notify_one();
+        }
+        news
     }
 }
 

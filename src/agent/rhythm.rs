@@ -23,7 +23,7 @@ pub(super) struct Rhythm {
 /// The rest after a first failure; it doubles up to the period.
 const FIRST_REST: Duration = Duration::from_millis(500);
 /// As good as for ever, for what a host gives, and yet a time that can be added to another.
-const EVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+pub(super) const EVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 // === impl Rhythm ===
 

@@ -403,6 +403,8 @@ catalogue! {
         "take a loopback address or a Unix socket; what has to get out is passed on by something that knows who may see it";
     SpoolRefused = 842, Machine, Uplink, "the disk did not take what the spool had written",
         "see the kernel's log for what is wrong with the disk, and replace it";
+    SpoolUnreadable = 843, Machine, Uplink, "the spool cannot be read for now",
+        "if too many files are open, raise the limit (ulimit -n, LimitNOFILE); else see the kernel's log for what is wrong with the disk";
 
     Usage = 901, Usage, Usage, "the command line is wrong",
         "see `skytls --help`";

@@ -74,8 +74,8 @@ impl<M: Material> Worker<M> {
         let _load = Load::begin();
         let files = self.material.files();
         if cause == Cause::Time {
-            if self.is_in_force(&files) {
-                self.all_is_well();
+            // A refusal stands until a reading succeeds: its cause may lie outside of the files.
+            if self.status.borrow().failure.is_none() && self.is_in_force(&files) {
                 return Ok(self.status.borrow().clone());
             }
             if self.burnt.as_ref().is_some_and(|burnt| burnt.holds_the_same(&files)) {
@@ -85,7 +85,7 @@ impl<M: Material> Worker<M> {
         let (files, outcome) = self.read(files);
         self.burnt = None;
         if cause == Cause::Time && outcome.is_ok() && self.is_in_force(&files) {
-            // They were put right while they were being read.
+            // They were put right, or what else was wrong.
             self.all_is_well();
             return Ok(self.status.borrow().clone());
         }
@@ -216,6 +216,7 @@ fn now() -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc::{Sender, channel};
     use std::thread;
 
@@ -247,17 +248,21 @@ mod tests {
         }
     }
 
-    /// A fork at that moment would leave the child a lock of OpenSSL that nobody gives back.
-    #[test]
-    fn files_are_not_even_looked_at_during_a_pause() {
-        let (tell, looked) = channel();
-        let (publish, _status) = watch::channel(Rotation {
+    fn publisher() -> watch::Sender<Rotation> {
+        watch::Sender::new(Rotation {
             generation: 1,
             since: SystemTime::now(),
             material: Arc::new(Description::default()),
             refused: 0,
             failure: None,
-        });
+        })
+    }
+
+    /// A fork at that moment would leave the child a lock of OpenSSL that nobody gives back.
+    #[test]
+    fn files_are_not_even_looked_at_during_a_pause() {
+        let (tell, looked) = channel();
+        let publish = publisher();
         for cause in [Cause::Time, Cause::Order] {
             let files = Files::look([]);
             let mut worker = Worker::new(Looked(tell.clone()), files, None, publish.clone());
@@ -271,5 +276,51 @@ mod tests {
             });
             while looked.try_recv().is_ok() {}
         }
+    }
+
+    /// Fails for a reason that no file has, until it is put right.
+    struct Spoilt(Arc<AtomicBool>);
+
+    impl Material for Spoilt {
+        type Loaded = Description;
+        const NAME: &'static str = "test";
+
+        fn files(&self) -> Files {
+            Files::look([])
+        }
+
+        fn load(&self) -> Result<Description> {
+            match self.0.load(Ordering::Relaxed) {
+                true => Err(Error::new(Code::FipsNotProven)),
+                false => Ok(Description::default()),
+            }
+        }
+
+        fn description(loaded: &Description) -> &Description {
+            loaded
+        }
+
+        fn put_in_force(&mut self, _: Description) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_refusal_that_is_not_the_files_fault_stands_until_a_reading_succeeds() {
+        let (spoilt, publish) = (Arc::new(AtomicBool::new(true)), publisher());
+        let material = Spoilt(spoilt.clone());
+        let mut worker = Worker::new(material, Files::look([]), None, publish.clone());
+        assert!(worker.look(Cause::Order).is_err());
+        for attempts in 2..4 {
+            assert!(worker.look(Cause::Time).is_err());
+            let failure = publish.borrow().failure.clone();
+            assert_eq!(failure.map(|failure| failure.attempts), Some(attempts));
+        }
+        spoilt.store(false, Ordering::Relaxed);
+        let status = worker.look(Cause::Time).unwrap();
+        assert!(status.failure.is_none() && status.generation == 1, "{status:?}");
+        // And nothing is read while nothing is wrong.
+        spoilt.store(true, Ordering::Relaxed);
+        assert!(worker.look(Cause::Time).is_ok());
     }
 }

@@ -4,7 +4,9 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::ops::RangeInclusive;
 
+use openssl::error as openssl_error;
 use openssl::ssl::{self, ErrorCode, SslRef};
 
 use super::verify::{REVOKED, Refusal, SELF_SIGNED_LEAF};
@@ -22,8 +24,10 @@ pub struct Role {
     pub identity: bool,
 }
 
-/// Alerts arrive as reason codes of 1000 plus the alert's number.
-const ALERT: i32 = 1000;
+/// Alerts arrive as reason codes of 1000 plus the alert's number, which is a byte.
+const ALERTS: RangeInclusive<i32> = 1000..=1255;
+/// The library that alerts and the other reasons belong to, as `openssl/err.h` numbers it.
+const ERR_LIB_SSL: i32 = 20;
 
 /// Explains a handshake that failed.
 pub fn handshake_failure(error: ssl::Error, ssl: &SslRef, witness: &Witness, role: &Role) -> Error {
@@ -45,7 +49,7 @@ pub fn handshake_failure(error: ssl::Error, ssl: &SslRef, witness: &Witness, rol
         // What the token's provider says comes first, and may be nothing.
         _ if signing_failed(&error) => at(Code::OwnKeyFailed).because(error),
         // A FIPS provider refuses to derive keys without it.
-        (_, Some(_)) if failed_in(&error, "tls1_prf") => at(Code::FipsConnection)
+        _ if failed_in(&error, "tls1_prf") => at(Code::FipsConnection)
             .found("TLS 1.2 without the extended master secret")
             .because(error),
         (_, Some(reason)) => explain(reason, role, false).because(error),
@@ -121,8 +125,13 @@ fn signing_failed(error: &ssl::Error) -> bool {
 
 /// The reason code of the first TLS error in OpenSSL's queue.
 fn reason(error: &(dyn StdError + 'static)) -> Option<i32> {
-    let error = error.downcast_ref::<ssl::Error>()?;
-    let first = error.ssl_error()?.errors().first()?;
+    reason_in(error.downcast_ref::<ssl::Error>()?.ssl_error()?.errors())
+}
+
+/// Each library numbers its reasons by itself: those of a provider, for instance, say nothing here, and
+/// may stand first.
+fn reason_in(errors: &[openssl_error::Error]) -> Option<i32> {
+    let first = errors.iter().find(|error| error.library_code() == ERR_LIB_SSL)?;
     Some(first.reason_code())
 }
 
@@ -151,7 +160,7 @@ fn explain(reason: i32, role: &Role, later: bool) -> Error {
         328 => at(Code::OcspRefused),
         // Without a witness, and forgotten by OpenSSL.
         CERTIFICATE_VERIFY_FAILED => at(Code::CertificateUntrusted),
-        reason if reason >= ALERT => alert(reason - ALERT, role, later),
+        reason if ALERTS.contains(&reason) => alert(reason - ALERTS.start(), role, later),
         _ => at(Code::HandshakeFailed),
     }
 }
@@ -257,5 +266,48 @@ fn certificate_failure(seen: &Testimony, role: &Role) -> Error {
         // The leaf names itself as issuer; say why the CA file did not help.
         Some(refusal) => error.because(format!("{openssl}: {refusal}")),
         None => error.because(openssl),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openssl::cipher::Cipher;
+    use openssl::error::ErrorStack;
+    use openssl::ssl::{SslContext, SslMethod};
+
+    use super::*;
+
+    fn role() -> Role {
+        Role { peer: "oap:11800".into(), name: "oap".into(), identity: true }
+    }
+
+    /// What a FIPS provider that has failed, or does not have an algorithm, leaves in the queue.
+    #[test]
+    fn what_failed_here_is_not_told_as_an_alert_of_the_backend() {
+        let local = Cipher::fetch(None, "no such cipher", None).err().unwrap();
+        assert!(local.errors()[0].reason_code() > *ALERTS.end(), "{local:?}");
+        assert_eq!(reason_in(local.errors()), None);
+        // TLS's own reason comes behind it.
+        let mut context = SslContext::builder(SslMethod::tls_client()).unwrap();
+        let tls = context.set_cipher_list("no such cipher").unwrap_err();
+        let expected = tls.errors()[0].reason_code();
+        local.put();
+        tls.put();
+        assert_eq!(reason_in(ErrorStack::get().errors()), Some(expected));
+    }
+
+    #[test]
+    fn an_alert_is_a_byte() {
+        for (reason, code) in [
+            (1000, Code::HandshakeRefused),
+            (1048, Code::ClientCertificateRefused),
+            (1255, Code::HandshakeRefused),
+            (999, Code::HandshakeFailed),
+            (1256, Code::HandshakeFailed),
+            // ERR_R_UNSUPPORTED, which every library may give as its reason.
+            (524_556, Code::HandshakeFailed),
+        ] {
+            assert_eq!(explain(reason, &role(), false).code(), code, "{reason}");
+        }
     }
 }

@@ -33,7 +33,7 @@ pub struct FipsInfo {
     pub build: String,
     /// The file that configures it; absent where the distribution built that in.
     pub configuration: Option<PathBuf>,
-    /// The module, if the configuration or the environment says where it is.
+    /// The module that was loaded; absent where the system does not tell.
     pub module: Option<PathBuf>,
     /// What was proven.
     pub proofs: Vec<&'static str>,
@@ -47,15 +47,30 @@ pub struct FipsInfo {
 struct Installation {
     /// Absent where the distribution built the configuration in.
     section: Option<Section>,
+    /// If the configuration or the environment says where it is; else OpenSSL finds it.
     module: Option<PathBuf>,
 }
 
 /// A context that was proven once.
 struct Known {
     text: String,
+    /// As it was asked for.
     module: Option<PathBuf>,
-    stamp: Option<Stamp>,
+    loaded: Loaded,
     context: &'static Context,
+}
+
+/// The module's file by both of its names, and how it was: the name that is configured, which may be
+/// none, and the one that it was opened by. A self-test reads one of the two.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Loaded([Option<(PathBuf, Option<Stamp>)>; 2]);
+
+/// Whether the self-test is run. It was passed at the start in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SelfTest {
+    Anew,
+    /// It would read a file that may be another by now.
+    AsBefore,
 }
 
 /// Tells whether a file is still the one it was.
@@ -89,22 +104,25 @@ pub(super) fn establish(config: Option<&Path>) -> Result<(&'static Context, Fips
     let installation = find(config)?;
     let sections: Vec<_> = installation.section.iter().map(|s| (FIPS, s.clone())).collect();
     let text = provider::text(&sections);
-    let stamp = installation.module.as_deref().and_then(Stamp::of);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = known.iter().find(|known| known.module == installation.module) {
         // The module in memory is the one that was proven. A self-test reads the file, and would
         // put a good module out of service because of a bad file.
-        if known.stamp != stamp || known.text != text {
+        if known.loaded != known.loaded.now() || known.text != text {
             return Err(failed(3, "module or configuration changed after they were loaded")
                 .hint("start the process again: a module that is in use cannot be exchanged"));
         }
-        let info = prove(known.context, &installation)?;
+        // Of a file that nobody can name, nobody knows whether it changed.
+        let test = if known.loaded.is_seen() { SelfTest::Anew } else { SelfTest::AsBefore };
+        let info = prove(known.context, &installation, test)?;
         return Ok((known.context, info));
     }
     let draft = load(&installation, &text)?;
-    let info = prove(&draft, &installation)?;
+    // Before the self-test: a file that is exchanged in between has to pass it.
+    let loaded = Loaded::of(installation.module.clone(), draft.module(FIPS));
+    let info = prove(&draft, &installation, SelfTest::Anew)?;
     let context = draft.keep();
-    known.push(Known { text, module: installation.module, stamp, context });
+    known.push(Known { text, module: installation.module, loaded, context });
     Ok((context, info))
 }
 
@@ -218,14 +236,14 @@ fn load(installation: &Installation, text: &str) -> Result<Draft> {
 }
 
 /// Goes through the proofs.
-fn prove(context: &Context, installation: &Installation) -> Result<FipsInfo> {
+fn prove(context: &Context, installation: &Installation, test: SelfTest) -> Result<FipsInfo> {
     if !context.asks_for_fips() {
         return Err(failed(1, "it is not"));
     }
     if !context.is_available(FIPS) {
         return Err(failed(2, "it is not"));
     }
-    if !context.self_test(FIPS) {
+    if test == SelfTest::Anew && !context.self_test(FIPS) {
         return Err(failed(3, installation.describe()));
     }
     let providers = context.providers();
@@ -259,7 +277,7 @@ fn prove(context: &Context, installation: &Installation) -> Result<FipsInfo> {
         version: fips.version.clone(),
         build: fips.build.clone(),
         configuration: installation.section.as_ref().map(|section| section.file.clone()),
-        module: installation.module.clone(),
+        module: context.module(FIPS).or_else(|| installation.module.clone()),
         proofs: PROOFS.to_vec(),
         key_outside: None,
     })
@@ -280,7 +298,7 @@ impl Installation {
         let beside = || section.file.parent().map(|folder| folder.join("fips.so"));
         let module = match named {
             Some(path) if path.is_absolute() => Some(path),
-            // As OpenSSL has it: in its folder of modules, with an ending.
+            // OpenSSL looks for it in its folder of modules.
             Some(_) => None,
             None => modules
                 .map(|folder| folder.join("fips.so"))
@@ -297,6 +315,33 @@ impl Installation {
             (None, Some(file)) => format!("the module that {file} configures"),
             (None, None) => "no provider fips in openssl.cnf".to_owned(),
         }
+    }
+}
+
+// === impl Loaded ===
+
+impl Loaded {
+    fn of(configured: Option<PathBuf>, opened: Option<PathBuf>) -> Self {
+        Self([configured, opened].map(|path| path.map(Self::stamped)))
+    }
+
+    /// The same files as they are by now.
+    fn now(&self) -> Self {
+        Self(
+            self.0
+                .each_ref()
+                .map(|file| file.as_ref().map(|(path, _)| Self::stamped(path.clone()))),
+        )
+    }
+
+    /// Whether a change would be noticed.
+    fn is_seen(&self) -> bool {
+        self.0.iter().flatten().any(|(_, stamp)| stamp.is_some())
+    }
+
+    fn stamped(path: PathBuf) -> (PathBuf, Option<Stamp>) {
+        let stamp = Stamp::of(&path);
+        (path, stamp)
     }
 }
 
@@ -336,9 +381,9 @@ mod tests {
         let installation = find(Some(&config)).unwrap();
         let section = installation.section.clone().unwrap();
         let mut draft = load(&installation, &provider::text(&[(FIPS, section)])).unwrap();
-        assert_eq!(prove(&draft, &installation).unwrap().proofs, PROOFS);
+        assert_eq!(prove(&draft, &installation, SelfTest::Anew).unwrap().proofs, PROOFS);
         draft.unload();
-        let error = prove(&draft, &installation).unwrap_err();
+        let error = prove(&draft, &installation, SelfTest::Anew).unwrap_err();
         assert_eq!(error.code(), Code::FipsNotProven);
         assert!(error.to_string().contains("proof 2 of 8"), "{error}");
     }
@@ -352,9 +397,9 @@ mod tests {
         let section = installation.section.clone().unwrap();
         let mut draft = load(&installation, &provider::text(&[(FIPS, section)])).unwrap();
         draft.load("default").unwrap();
-        let error = prove(&draft, &installation).unwrap_err();
+        let error = prove(&draft, &installation, SelfTest::Anew).unwrap_err();
         assert!(error.to_string().contains("proof 5 of 8"), "{error}");
         let built_in = Installation { section: None, module: installation.module };
-        assert_eq!(prove(&draft, &built_in).unwrap().proofs, PROOFS);
+        assert_eq!(prove(&draft, &built_in, SelfTest::Anew).unwrap().proofs, PROOFS);
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use log::Level;
+
 use super::Target;
 use super::backoff::{Backoff, LONG, SHORT, jittered};
 use super::failure::needs_a_human;
@@ -17,6 +19,8 @@ pub(super) struct Backends {
     cursor: usize,
     /// No rest is longer, whatever happens.
     longest: Duration,
+    /// Since when nothing works, as far as a failure has shown it.
+    outage: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -24,6 +28,8 @@ struct Member {
     target: Arc<Target>,
     backoff: Backoff,
     trouble: Option<Trouble>,
+    /// The last trouble, and when it was over: for a while it may turn out that it was not.
+    past: Option<(Trouble, Instant)>,
 }
 
 /// A backend that has failed and not worked since.
@@ -35,6 +41,9 @@ struct Trouble {
     attempts: u64,
     /// The kinds of failure that have been logged.
     said: Vec<Code>,
+    /// How often it seemed to be over, and was not; and since when it has been there this time.
+    relapses: u64,
+    lapsed: Instant,
 }
 
 /// What hurry there is to find a failed backend well again.
@@ -46,6 +55,9 @@ pub(super) enum Hurry {
     No,
 }
 
+/// A connection that held for so long counts as healthy: the next failure starts from the shortest rest
+/// again, and is said. A backend that answers, and breaks again and again, must not be spun on.
+pub(super) const HEALTHY: Duration = Duration::from_secs(5);
 /// From here on an outage is not expected to be over soon.
 const LASTING: Duration = Duration::from_secs(60);
 /// The longest rest of a backend while another one works.
@@ -56,21 +68,24 @@ const SPARE: Duration = Duration::from_secs(60);
 impl Backends {
     /// A random start spreads a fleet over the backends.
     pub(super) fn new(targets: Vec<Arc<Target>>, longest: Duration) -> Self {
-        let member = |target| Member { target, backoff: Backoff::default(), trouble: None };
+        let member =
+            |target| Member { target, backoff: Backoff::default(), trouble: None, past: None };
         let cursor = fastrand::usize(0..targets.len().max(1));
-        Self { members: targets.into_iter().map(member).collect(), cursor, longest }
+        let members = targets.into_iter().map(member).collect();
+        Self { members, cursor, longest, outage: None }
     }
 
     /// Puts other targets in place of these; a backend that stays keeps its health and its turn.
     pub(super) fn replace(&mut self, targets: Vec<Arc<Target>>) {
         let current = self.members.get(self.cursor).map(|member| member.target.backend.clone());
-        let mut next = Self::new(targets, self.longest);
+        let mut next = Self { outage: self.outage, ..Self::new(targets, self.longest) };
         for member in &mut next.members {
             let old =
                 self.members.iter_mut().find(|old| old.target.backend == member.target.backend);
             if let Some(old) = old {
                 member.backoff = old.backoff.clone();
                 member.trouble = old.trouble.take();
+                member.past = old.past.take();
                 if let Some(trouble) = &mut member.trouble {
                     // The new material may be what was missing.
                     trouble.until = Instant::now();
@@ -119,31 +134,39 @@ impl Backends {
             .or_else(|| reasons().map(|trouble| &trouble.reason).next())
     }
 
-    /// This one works.
-    pub(super) fn works(&mut self, at: usize) {
-        let Some(member) = self.members.get_mut(at) else { return };
-        if let Some(trouble) = member.trouble.take() {
-            log::info!(
-                "{} is back after {:.1?} and {} failures",
-                member.target,
-                trouble.since.elapsed(),
-                trouble.attempts
-            );
-        }
+    /// This one works; says how loudly that is to be told.
+    pub(super) fn works(&mut self, at: usize) -> Level {
+        self.works_at(at, Instant::now())
     }
 
-    /// This one has worked until now, even if no second connection could be made meanwhile: its next
-    /// failure is its first, and the outage begins with it.
+    fn works_at(&mut self, at: usize, now: Instant) -> Level {
+        let Some(member) = self.members.get_mut(at) else { return Level::Debug };
+        let Some(trouble) = member.trouble.take() else { return Level::Info };
+        let level = if trouble.is_news(now) { Level::Info } else { Level::Debug };
+        log::log!(
+            level,
+            "{} is back after {:.1?} and {} failures",
+            member.target,
+            now.saturating_duration_since(trouble.since),
+            trouble.attempts
+        );
+        member.past = Some((trouble, now));
+        level
+    }
+
+    /// This one has worked for long enough until now, even if no second connection could be made meanwhile:
+    /// its next failure is its first.
     pub(super) fn is_healthy(&mut self, at: usize) {
         if let Some(member) = self.members.get_mut(at) {
             member.backoff.reset();
-            member.trouble = None;
+            (member.trouble, member.past) = (None, None);
         }
     }
 
     /// This one is used from now on, until it fails.
     pub(super) fn stick_to(&mut self, at: usize) {
         self.cursor = at;
+        self.outage = None;
     }
 
     /// Another one, if there is one, is tried first.
@@ -158,37 +181,37 @@ impl Backends {
 
     /// This one has failed, and rests.
     pub(super) fn failed(&mut self, at: usize, error: Error, hurry: Hurry) {
+        self.failed_at(at, error, hurry, Instant::now());
+    }
+
+    fn failed_at(&mut self, at: usize, error: Error, hurry: Hurry, now: Instant) {
         let longest = self.longest;
         if at == self.cursor {
             self.move_on();
         }
         let Some(member) = self.members.get_mut(at) else { return };
-        let now = Instant::now();
-        let (since, attempts, mut said) = match member.trouble.take() {
-            Some(trouble) => (trouble.since, trouble.attempts + 1, trouble.said),
-            None => (now, 1, Vec::new()),
-        };
+        let mut trouble = member.fails(error, now);
         let ceiling = match hurry {
             Hurry::No => SPARE,
-            Hurry::Yes if needs_a_human(&error) || since.elapsed() >= LASTING => LONG,
-            Hurry::Yes => SHORT,
+            // How long this one has been away does not matter: another one may have done the work.
+            Hurry::Yes => {
+                let since = *self.outage.get_or_insert(now);
+                let lasts = now.saturating_duration_since(since) >= LASTING;
+                if lasts || needs_a_human(&trouble.reason) { LONG } else { SHORT }
+            }
         };
-        let rest = member.backoff.rest_within(ceiling.min(longest));
-        // Once for each kind of failure; what repeats is summarised.
-        if !said.contains(&error.code()) {
-            said.push(error.code());
-            log::warn!("{}; trying again with growing pauses", Chain(&error));
-        } else if attempts.is_power_of_two() {
-            let elapsed = since.elapsed();
-            log::warn!("after {elapsed:.1?}: {} (attempt {attempts})", Chain(&error));
-        }
-        let until = now + rest;
-        member.trouble = Some(Trouble { since, until, reason: error, attempts, said });
+        trouble.until = now + member.backoff.rest_within(ceiling.min(longest));
+        trouble.tell(now);
+        member.trouble = Some(trouble);
     }
 
     /// Nothing works any more: long rests, taken while another one did the work, end soon.
     pub(super) fn hurry(&mut self) {
-        let now = Instant::now();
+        self.hurry_at(Instant::now());
+    }
+
+    fn hurry_at(&mut self, now: Instant) {
+        self.outage.get_or_insert(now);
         for trouble in self.members.iter_mut().filter_map(|member| member.trouble.as_mut()) {
             if trouble.until > now + SHORT {
                 trouble.until = now + jittered(SHORT.min(self.longest));
@@ -224,8 +247,55 @@ impl Backends {
 // === impl Member ===
 
 impl Member {
+    /// The trouble it is in with this failure: what it was in a moment ago, or else a new one.
+    fn fails(&mut self, reason: Error, now: Instant) -> Trouble {
+        let past = self.past.take();
+        let relapse = past.filter(|(_, over)| now.saturating_duration_since(*over) < HEALTHY);
+        match (self.trouble.take(), relapse) {
+            (Some(trouble), _) => Trouble { reason, attempts: trouble.attempts + 1, ..trouble },
+            (None, Some((past, _))) => Trouble {
+                reason,
+                attempts: past.attempts + 1,
+                relapses: past.relapses + 1,
+                lapsed: now,
+                ..past
+            },
+            (None, None) => Trouble {
+                since: now,
+                until: now,
+                reason,
+                attempts: 1,
+                said: Vec::new(),
+                relapses: 0,
+                lapsed: now,
+            },
+        }
+    }
+
     fn rests_until(&self) -> Option<Instant> {
         self.trouble.as_ref().map(|trouble| trouble.until)
+    }
+}
+
+// === impl Trouble ===
+
+impl Trouble {
+    /// Each kind of failure is told once; what repeats is summarised.
+    fn tell(&mut self, now: Instant) {
+        let Self { reason, attempts, .. } = self;
+        if !self.said.contains(&reason.code()) {
+            self.said.push(reason.code());
+            log::warn!("{}; trying again with growing pauses", Chain(reason));
+        } else if attempts.is_power_of_two() {
+            let elapsed = now.saturating_duration_since(self.since);
+            log::warn!("after {elapsed:.1?}: {} (attempt {attempts})", Chain(reason));
+        }
+    }
+
+    /// Whether its end is worth a line: at the first time, at every doubling, and after a long time.
+    fn is_news(&self, now: Instant) -> bool {
+        let lasted = now.saturating_duration_since(self.lapsed) >= LASTING;
+        lasted || (self.relapses + 1).is_power_of_two()
     }
 }
 

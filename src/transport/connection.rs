@@ -1,7 +1,6 @@
 //! One HTTP/2 connection to one target, driven by a task of its own until it ends.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -41,8 +40,6 @@ struct Shared {
     /// Closed when the socket is.
     heard: watch::Receiver<bool>,
     standing: Mutex<Standing>,
-    /// Whether the backend has answered a call, and not a gateway in its place.
-    answered: AtomicBool,
 }
 
 /// What the backend makes of our tokens.
@@ -112,7 +109,6 @@ impl Connection {
             end,
             heard,
             standing: Mutex::default(),
-            answered: AtomicBool::new(false),
         });
         // The task must not hold the sender: hyper closes the connection when nobody has one.
         let watched = (target.clone(), shared.clone());
@@ -188,9 +184,6 @@ impl Connection {
         match sender.try_send_request(http::Request::from_parts(head, body)).await {
             Ok(response) => {
                 turn.answered();
-                if is_of_use(&response) {
-                    self.shared.answered.store(true, Relaxed);
-                }
                 Ok(response)
             }
             Err(mut error) => Err(match error.take_message() {
@@ -228,11 +221,6 @@ impl Connection {
         Remains { target: self.target.clone(), shared: self.shared.clone() }
     }
 
-    /// Whether it has proved its worth: the backend has answered a call on it.
-    pub(super) fn was_of_use(&self) -> bool {
-        self.shared.answered.load(Relaxed)
-    }
-
     /// Whether this is the same connection.
     pub(super) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
@@ -253,14 +241,6 @@ impl Connection {
     fn lost(&self) -> Error {
         Error::new(Code::ConnectionLost).peer(&self.target)
     }
-}
-
-/// Whether the answer is a backend's: gRPC says everything by 200, and a gateway without a backend says
-/// something else, or UNAVAILABLE.
-fn is_of_use<B>(response: &http::Response<B>) -> bool {
-    const UNAVAILABLE: &str = "14";
-    let status = response.headers().get("grpc-status");
-    response.status() == http::StatusCode::OK && status.is_none_or(|status| status != UNAVAILABLE)
 }
 
 /// A connection that is out of use. It does not keep the connection open.

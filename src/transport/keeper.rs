@@ -14,7 +14,7 @@ use tower::ServiceExt;
 
 use super::Target;
 use super::attempts::Attempts;
-use super::backends::{Backends, Hurry};
+use super::backends::{Backends, HEALTHY, Hurry};
 use super::census::Census;
 use super::connection::Connection;
 use super::connector::Dial;
@@ -52,6 +52,8 @@ struct Serving {
     since: Instant,
     expires: Option<Instant>,
     lookup: Option<Instant>,
+    /// The last lookup did not tell its address.
+    missing: bool,
     /// Why another one is to take its place.
     outdated: Option<Outdated>,
 }
@@ -76,10 +78,6 @@ enum Event {
     Order(Option<Order>),
     Time,
 }
-
-/// A connection that held this long, or carried an answer, counts as healthy: the next failure starts
-/// from the shortest rest again. A backend that accepts and drops connections must not be spun on.
-const HEALTHY: Duration = Duration::from_secs(5);
 
 // === impl Keeper ===
 
@@ -213,7 +211,7 @@ impl Keeper {
                 match outcome {
                     Ok(connection) if self.is_wanted() => self.serve(at, connection),
                     // Closed again at once: another one was quicker, or it was only to be seen that it works.
-                    Ok(_) => self.backends.works(at),
+                    Ok(_) => _ = self.backends.works(at),
                     Err(error) => self.failed(at, error),
                 }
             }
@@ -231,13 +229,13 @@ impl Keeper {
 
     /// Puts a new connection in use, and the old one, if there is one, out of use.
     fn serve(&mut self, at: usize, connection: Connection) {
-        self.backends.works(at);
+        let level = self.backends.works(at);
         self.backends.stick_to(at);
         let how = match &connection.negotiated {
             Some(negotiated) => format!("by {negotiated}"),
             None => "in plaintext".to_owned(),
         };
-        log::info!("connected to {} {how}", connection.target);
+        log::log!(level, "connected to {} {how}", connection.target);
         let now = Instant::now();
         let spread = |age: Duration| age.mul_f64(0.8 + 0.4 * fastrand::f64());
         let next = Serving {
@@ -246,6 +244,7 @@ impl Keeper {
             since: now,
             expires: self.upkeep.max_age.map(|age| now + spread(age)),
             lookup: self.upkeep.lookup.map(|period| now + period),
+            missing: false,
             outdated: None,
         };
         self.show(Phase::Ready { connection, denied: None });
@@ -264,7 +263,7 @@ impl Keeper {
         self.backends.hurry();
         let lasted = serving.since.elapsed() >= HEALTHY;
         let Some(at) = serving.backend else { return };
-        if lasted || serving.connection.was_of_use() {
+        if lasted {
             self.backends.is_healthy(at);
         }
         match error.code() {
@@ -344,19 +343,21 @@ impl Keeper {
         }
     }
 
-    /// Replaces the connection when its address is no longer one of its name.
+    /// Replaces the connection when its address is no longer one of its name, at two lookups in a row: a
+    /// resolver may tell some of many addresses at a time.
     fn looked_up(&mut self, remote: SocketAddr, outcome: Result<Vec<SocketAddr>>) {
         let Some(serving) = &mut self.serving else { return };
         if serving.connection.remote != Some(remote) || serving.outdated.is_some() {
             return;
         }
         match outcome {
-            Ok(addresses) if !addresses.contains(&remote) => {
+            Ok(addresses) if addresses.contains(&remote) => serving.missing = false,
+            Ok(_) if !std::mem::replace(&mut serving.missing, true) => {}
+            Ok(_) => {
                 let target = &serving.connection.target;
                 log::info!("{target} has moved away from {}", remote.ip());
                 serving.outdated = Some(Outdated::Address);
             }
-            Ok(_) => {}
             // The connection works: its name can wait.
             Err(error) => log::debug!("{}", Chain(&error)),
         }

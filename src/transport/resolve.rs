@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tower::Service;
 
@@ -64,25 +65,45 @@ impl Service<Arc<Target>> for Resolve {
 
 impl Names {
     async fn lookup(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(ip) = host.parse() {
+            return Ok(vec![SocketAddr::new(ip, port)]);
+        }
+        let host = host.to_owned();
         match self {
-            Self::Other(lookup) if host.parse::<IpAddr>().is_err() => {
-                let (lookup, host) = (lookup.clone(), host.to_owned());
-                // Like the system's resolver, it may block.
-                let found = tokio::task::spawn_blocking(move || lookup(&host)).await??;
+            Self::Other(lookup) => {
+                let lookup = lookup.clone();
+                let found = wait_for(move || lookup(&host)).await?;
                 Ok(found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
             }
-            Self::System | Self::Other(_) => {
-                if let Ok(ip) = host.parse() {
-                    return Ok(vec![SocketAddr::new(ip, port)]);
-                }
-                let (host, lookup) = (host.to_owned(), lookups::Lookup::begin());
+            Self::System => {
+                let lookup = lookups::Lookup::begin();
                 let look = move || {
                     let _lookup = lookup;
                     (host.as_str(), port).to_socket_addrs().map(Iterator::collect)
                 };
-                tokio::task::spawn_blocking(look).await?
+                wait_for(look).await
             }
         }
+    }
+}
+
+/// Asks a resolver, which may block, on one of the threads for that. If all of them are held up until
+/// nobody waits for this answer any more, it is not asked: what was given up must not pile up before
+/// what is still wanted.
+async fn wait_for<T: Send + 'static>(
+    look: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (waiter, answer) = oneshot::channel();
+    let task = tokio::task::spawn_blocking(move || {
+        if !waiter.is_closed() {
+            // Whoever waited may have gone meanwhile.
+            let _ = waiter.send(look());
+        }
+    });
+    match answer.await {
+        Ok(found) => found,
+        // It panicked.
+        Err(gone) => Err(task.await.map_or_else(io::Error::from, |()| io::Error::other(gone))),
     }
 }
 
@@ -92,5 +113,48 @@ impl fmt::Debug for Names {
             Self::System => "System",
             Self::Other(_) => "Other",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+
+    #[test]
+    fn what_nobody_waits_for_any_more_is_not_looked_up() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        // One thread, and the first lookup holds it up.
+        let runtime = runtime.max_blocking_threads(1).enable_time().build().unwrap();
+        let (tell, asked) = channel();
+        let (go, hold) = channel::<()>();
+        let hold: Mutex<Receiver<()>> = Mutex::new(hold);
+        let names = Names::Other(Arc::new(move |name: &str| {
+            tell.send(name.to_owned()).unwrap();
+            hold.lock().unwrap().recv().unwrap();
+            Ok(vec![IpAddr::from([127, 0, 0, 1])])
+        }));
+        runtime.block_on(async {
+            let first = tokio::spawn({
+                let names = names.clone();
+                async move { names.lookup("first.example", 1).await }
+            });
+            tokio::task::yield_now().await;
+            assert_eq!(asked.recv().unwrap(), "first.example");
+            for _ in 0..10 {
+                let given_up = timeout(std::time::Duration::ZERO, names.lookup("b.example", 1));
+                assert!(given_up.await.is_err());
+            }
+            for _ in 0..2 {
+                go.send(()).unwrap();
+            }
+            drop(go);
+            // Its twin.
+            let last = names.lookup("last.example", 1).await.unwrap();
+            assert_eq!(last, first.await.unwrap().unwrap());
+        });
+        assert_eq!(asked.try_iter().collect::<Vec<_>>(), ["last.example"]);
     }
 }

@@ -361,8 +361,12 @@ impl Protected {
             cx.waker().wake_by_ref();
             return Poll::Ready(Ok(()));
         }
-        ready!(self.poll_write(cx))?;
-        match ready!(self.stream.get_mut().poll_leave(cx)) {
+        let left = match ready!(self.poll_write(cx)) {
+            Ok(()) => ready!(self.stream.get_mut().poll_leave(cx)),
+            // The others had to leave to make room.
+            Err(error) => Err(error),
+        };
+        match left {
             // Its last words, such as an alert, may say why, and lie unread: the reader tells.
             Err(error) if !self.mute => {
                 self.mute = true;

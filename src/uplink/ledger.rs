@@ -416,12 +416,6 @@ impl Ledger {
         Snapshot { total, by_kind }
     }
 
-    /// How many records are nowhere but in memory.
-    pub(super) fn volatile(&self) -> u64 {
-        let volatile = |account: &Account| account.left().saturating_sub(account.durable);
-        self.books().accounts.iter().map(volatile).sum()
-    }
-
     fn pending(&self) -> u64 {
         self.books().accounts.iter().map(Account::left).sum()
     }

@@ -43,7 +43,8 @@ pub struct SpoolState {
     pub bytes: u64,
     /// How many files it has.
     pub files: u64,
-    /// It cannot be written at the moment: new records are kept in memory only.
+    /// It cannot be written at the moment: new records are kept in memory only. Or it cannot be read: then its records
+    /// wait.
     pub failing: bool,
     /// Records in files that the disk did not take when it was asked to: a power cut may lose them. They do not
     /// count as durable.
@@ -81,6 +82,7 @@ enum Command {
 pub(super) struct Spool {
     commands: Sender<Command>,
     gauge: Arc<Gauge>,
+    exposed: Arc<Exposed>,
     streams: AtomicU64,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -95,11 +97,22 @@ pub(super) struct Opened {
     pub(super) found: Vec<(Kind, u64)>,
 }
 
+/// Records that are in memory only.
+#[derive(Debug, Default)]
+struct Exposed {
+    /// The worker has not dealt with them.
+    waiting: AtomicU64,
+    /// It could not write them, and they are not settled yet: they never get to the disk.
+    passed_by: AtomicU64,
+}
+
 #[derive(Debug, Default)]
 struct Gauge {
     bytes: AtomicU64,
     files: AtomicU64,
     failing: AtomicBool,
+    /// It cannot be read.
+    unread: AtomicBool,
     doubtful: AtomicU64,
 }
 
@@ -122,14 +135,16 @@ impl Opened {
     pub(super) fn start(self, shared: Weak<Shared>) -> (Spool, Start) {
         let (commands, orders) = mpsc::channel();
         let gauge = Arc::new(Gauge::default());
+        let exposed = Arc::new(Exposed::default());
         let spool = Spool {
             commands,
             gauge: gauge.clone(),
+            exposed: exposed.clone(),
             // Numbers of other processes may stand in the files.
             streams: AtomicU64::new(fastrand::u64(..)),
             thread: Mutex::default(),
         };
-        (spool, Start { opened: self, shared, orders, gauge })
+        (spool, Start { opened: self, shared, orders, gauge, exposed })
     }
 }
 
@@ -139,6 +154,7 @@ pub(super) struct Start {
     shared: Weak<Shared>,
     orders: Receiver<Command>,
     gauge: Arc<Gauge>,
+    exposed: Arc<Exposed>,
 }
 
 // === impl Spool ===
@@ -146,8 +162,8 @@ pub(super) struct Start {
 impl Spool {
     /// Starts the thread.
     pub(super) fn run(&self, start: Start) -> Result<()> {
-        let Start { opened, shared, orders, gauge } = start;
-        let worker = worker::Worker::new(opened, shared, orders, gauge);
+        let Start { opened, shared, orders, gauge, exposed } = start;
+        let worker = worker::Worker::new(opened, shared, orders, gauge, exposed);
         let thread = std::thread::Builder::new()
             .name("skytls-spool".into())
             // Answered last: whoever waits is told when all files are closed, too, which a disk may hold up.
@@ -168,6 +184,7 @@ impl Spool {
     }
 
     pub(super) fn submit(&self, entry: Entry) {
+        self.exposed.waiting.fetch_add(1, Ordering::Relaxed);
         self.tell(Command::Record(entry));
     }
 
@@ -188,7 +205,9 @@ impl Spool {
         answered.await.map_err(|_| Error::new(Code::Stopped))
     }
 
-    pub(super) fn done(&self, kind: Kind, places: Vec<Place>) {
+    /// Records need not be sent any more: those at these places, and so many that have none.
+    pub(super) fn done(&self, kind: Kind, places: Vec<Place>, others: u64) {
+        self.exposed.passed_by.fetch_sub(others, Ordering::Relaxed);
         if !places.is_empty() {
             self.tell(Command::Done(kind, places));
         }
@@ -202,11 +221,20 @@ impl Spool {
         answered.await.unwrap_or(false)
     }
 
+    /// How many records a kill or a power cut may cost now. Once [`stored`](Self::stored) has said that it is done,
+    /// `dealt_with`, what still waits was reported later, and does not count.
+    pub(super) fn unsafe_records(&self, dealt_with: bool) -> u64 {
+        let waiting = if dealt_with { 0 } else { self.exposed.waiting.load(Ordering::Relaxed) };
+        let passed_by = self.exposed.passed_by.load(Ordering::Relaxed);
+        waiting + passed_by + self.gauge.doubtful.load(Ordering::Relaxed)
+    }
+
     pub(super) fn state(&self) -> SpoolState {
         SpoolState {
             bytes: self.gauge.bytes.load(Ordering::Relaxed),
             files: self.gauge.files.load(Ordering::Relaxed),
-            failing: self.gauge.failing.load(Ordering::Relaxed),
+            failing: self.gauge.failing.load(Ordering::Relaxed)
+                || self.gauge.unread.load(Ordering::Relaxed),
             doubtful: self.gauge.doubtful.load(Ordering::Relaxed),
         }
     }

@@ -36,14 +36,19 @@ pub(crate) fn config() -> String {
 
 /// A folder with a provider that needs no configuration, as some distributions have it.
 pub(crate) fn without_configuration() -> tempfile::TempDir {
-    let text = fs::read_to_string(folder().join("fipsmodule.cnf")).expect("it is there");
+    bringing_its_checksum(&folder())
+}
+
+/// The same around the provider of a folder.
+fn bringing_its_checksum(folder: &Path) -> tempfile::TempDir {
+    let text = fs::read_to_string(folder.join("fipsmodule.cnf")).expect("it is there");
     let mac =
         text.lines().find_map(|line| line.strip_prefix("module-mac = ")).expect("it is in it");
     let made = tempfile::tempdir().expect("there is room");
     let compiled = Command::new("cc")
         .args(["-shared", "-fPIC", "-o"])
         .arg(made.path().join("fips.so"))
-        .arg(format!("-DMODULE=\"{}\"", folder().join("fips.so").display()))
+        .arg(format!("-DMODULE=\"{}\"", folder.join("fips.so").display()))
         .arg(format!("-DMAC=\"{}\"", mac.trim()))
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fips_provider/own.c"))
         .arg("-ldl")
@@ -74,6 +79,20 @@ impl Copy {
 
     pub(crate) fn config(&self) -> String {
         self.path("fips.cnf").display().to_string()
+    }
+
+    /// A folder with a provider that needs no configuration, and has its code from here.
+    pub(crate) fn without_configuration(&self) -> tempfile::TempDir {
+        bringing_its_checksum(self.folder.path())
+    }
+
+    /// What `fipsmodule.cnf` gives the provider, with this line, or none, for the module's place.
+    pub(crate) fn with_module_line(self, line: &str) -> Self {
+        let text = fs::read_to_string(self.path("fipsmodule.cnf")).expect("it is there");
+        let lines = text.lines().filter(|one| !one.starts_with("module ="));
+        let text: String = lines.chain([line]).map(|one| format!("{one}\n")).collect();
+        self.put("fipsmodule.cnf", text.as_bytes());
+        self
     }
 
     /// Replaces a file by a rename.

@@ -96,6 +96,22 @@ async fn a_flush_that_fails_leaves_it_to_the_reader_to_say_why() {
 }
 
 #[tokio::test]
+async fn a_flush_that_has_to_make_room_first_is_no_other() {
+    let (mut io, mut server) = pair().await;
+    // All that finds room as it leaves OpenSSL, and one record more.
+    let full = [0; 5 * RECORD];
+    let written = poll_fn(|cx| Pin::new(&mut io).poll_write(cx, &full)).await.unwrap();
+    assert_eq!(written, full.len());
+    flush(&mut io).await.unwrap();
+    break_the_way_out(&io);
+    server.get_mut().write_all(&[23, 3, 3, 0, 3, 1, 2, 3]).await.unwrap();
+    heard(&io).await;
+    flush(&mut io).await.unwrap();
+    read(&mut io).await.unwrap_err();
+    assert!(io.autopsy().finding().is_some());
+}
+
+#[tokio::test]
 async fn a_flush_that_fails_is_told_once_nobody_has_said_why() {
     let (mut io, server) = pair().await;
     write_without_leaving(&mut io).await;

@@ -73,6 +73,15 @@ pub(super) enum Frame {
     Torn,
 }
 
+/// What a list of marks says.
+#[derive(Debug)]
+pub(super) struct Marks {
+    /// First record and count of each.
+    pub(super) runs: Vec<(u32, u32)>,
+    /// Bytes that the list takes.
+    pub(super) len: u64,
+}
+
 // === impl Writer ===
 
 impl Writer {
@@ -193,6 +202,35 @@ pub(super) fn marks_path(path: &Path) -> PathBuf {
     path.with_extension("done")
 }
 
+/// Removes the marks of a file, if it has any.
+pub(super) fn remove_marks(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(marks_path(path)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Gives a file that takes the place of another the marks of that one; none, if that has none.
+pub(super) fn pass_marks(from: &Path, to: &Path) -> io::Result<()> {
+    // An earlier attempt may have left some.
+    remove_marks(to)?;
+    let (from, to) = (marks_path(from), marks_path(to));
+    match std::fs::hard_link(&from, &to) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        // Not every file system has links.
+        Err(_) => copy(&from, &to),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// The disk has it then, as it had what is copied.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let bytes = std::fs::read(from)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(to)?;
+    file.write_all(&bytes)?;
+    file.sync_data()
+}
+
 /// Opens the list of marks of a file, to add to it. It grows to no more than the records it marks.
 pub(super) fn open_marks(path: &Path) -> io::Result<File> {
     let path = marks_path(path);
@@ -276,14 +314,18 @@ fn marks_of(records: &[u32]) -> Vec<u8> {
     out
 }
 
-/// The marks of a file: first record and count of each; what is not sound is passed over.
-pub(super) fn marks(path: &Path) -> Vec<(u32, u32)> {
-    // Without marks records are sent once more, which is what a lost list means.
-    let bytes = std::fs::read(marks_path(path)).unwrap_or_default();
+/// The marks of a file; what is not sound is passed over.
+pub(super) fn marks(path: &Path) -> io::Result<Marks> {
+    let bytes = match std::fs::read(marks_path(path)) {
+        // It has none so far, or has lost them: then its records are sent once more.
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        bytes => bytes?,
+    };
     let word = |bytes: &[u8]| bytes.try_into().map(u32::from_le_bytes).unwrap_or_default();
     let sound = bytes.chunks_exact(MARK).filter(|mark| {
         let (content, crc) = mark.split_at(8);
         crc32fast::hash(content) == word(crc)
     });
-    sound.map(|mark| (word(&mark[..4]), word(&mark[4..8]))).collect()
+    let runs = sound.map(|mark| (word(&mark[..4]), word(&mark[4..8]))).collect();
+    Ok(Marks { runs, len: bytes.len() as u64 })
 }

@@ -60,6 +60,10 @@ pub(super) struct Shelf {
     refusal: Option<Refusal>,
 }
 
+/// A file with records that are to be sent.
+#[derive(Debug)]
+pub(super) struct Found(Segment);
+
 /// What reading yields.
 #[derive(Debug)]
 pub(super) enum Read {
@@ -77,6 +81,8 @@ pub(super) enum Read {
     Damaged(u32),
     /// So many records are too old.
     Expired(u32),
+    /// The next one cannot be read now: it stays, and is to be tried again.
+    Failed(io::Error),
     /// That is all: the shelf is level.
     Level,
 }
@@ -131,25 +137,35 @@ impl Shelf {
     /// Takes over a file that is in the folder already, behind those it has; says how many records
     /// are to be sent.
     pub(super) fn take_over(&mut self, number: u64, origin: u32) -> Result<u64> {
-        let path = self.path(number);
         self.next = self.next.max(number + 1);
-        let unusable = |error| Error::new(Code::SpoolUnusable).file(&path).because(error);
-        let file = match segment::open(&path)? {
+        let found = Self::survey(&self.path(number), origin)?;
+        self.unlisted |= found.is_none();
+        Ok(found.map_or(0, |found| self.receive(found, number)))
+    }
+
+    /// Looks at a file, in whatever folder; `None` if nothing of it is to be sent: then it is gone.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or is of a later version: then it is as it was.
+    pub(super) fn survey(path: &Path, origin: u32) -> Result<Option<Found>> {
+        let unusable = |error| Error::new(Code::SpoolUnusable).file(path).because(error);
+        let file = match segment::open(path)? {
             Opened::Good(file) => file,
             Opened::Empty => {
-                self.remove(number);
-                return Ok(0);
+                keeping::remove(path);
+                return Ok(None);
             }
             Opened::Foreign => {
                 let aside = path.with_extension("damaged");
-                let damaged = Error::new(Code::SpoolDamaged).file(&path).found("no head");
+                fs::rename(path, &aside).map_err(unusable)?;
+                let damaged = Error::new(Code::SpoolDamaged).file(path).found("no head");
                 log::warn!("{}; put aside as {}", Chain(&damaged), aside.display());
-                fs::rename(&path, aside).map_err(unusable)?;
-                return Ok(0);
+                return Ok(None);
             }
         };
         let len = file.metadata().map_err(unusable)?.len();
-        let mut found = Segment::new(number, origin);
+        let mut found = Segment::new(0, origin);
         found.len = HEAD;
         loop {
             match segment::frame(&file, found.len, len).map_err(unusable)? {
@@ -158,7 +174,7 @@ impl Shelf {
                 }
                 Frame::End => break,
                 Frame::Whole(..) | Frame::Torn => {
-                    let damaged = Error::new(Code::SpoolDamaged).file(&path).found(format_args!(
+                    let damaged = Error::new(Code::SpoolDamaged).file(path).found(format_args!(
                         "{} bytes from {} on",
                         len - found.len,
                         found.len
@@ -168,23 +184,31 @@ impl Shelf {
                 }
             }
         }
-        found.marked = fs::metadata(segment::marks_path(&path)).map_or(0, |marks| marks.len());
-        for (first, count) in segment::marks(&path) {
+        let marks = segment::marks(path).map_err(unusable)?;
+        found.marked = marks.len;
+        for (first, count) in marks.runs {
             for index in first..first.saturating_add(count).min(found.records) {
                 found.finish(index);
             }
         }
-        let live = u64::from(found.live);
-        if live == 0 {
-            self.remove(number);
-            return Ok(0);
+        if found.live == 0 {
+            keeping::remove(path);
+            return Ok(None);
         }
+        Ok(Some(Found(found)))
+    }
+
+    /// Takes over a file that was looked at and is in the folder now, behind those it has; says how many records
+    /// are to be sent.
+    pub(super) fn receive(&mut self, Found(found): Found, number: u64) -> u64 {
+        let live = found.live.into();
         self.seal();
-        self.segments.push_back(found);
+        self.next = self.next.max(number + 1);
+        self.segments.push_back(Segment { number, ..found });
         if self.cursor.is_none() {
             self.cursor = Some(Cursor::start(number));
         }
-        Ok(live)
+        live
     }
 
     /// The number that a file taken over next should have.
@@ -286,7 +310,15 @@ impl Shelf {
     fn begin(&mut self) -> io::Result<Writer> {
         let number = self.next;
         let path = self.path(number);
-        let writer = Writer::create(&path, segment::PLAIN).inspect_err(|_| self.remove(number))?;
+        // Left by a takeover that came to nothing, they would count for this one.
+        segment::remove_marks(&path)?;
+        let writer = Writer::create(&path, segment::PLAIN).inspect_err(|error| {
+            match error.kind() {
+                // Not made here, and nothing is known of what is in it.
+                io::ErrorKind::AlreadyExists => self.next += 1,
+                _ => self.remove(number),
+            }
+        })?;
         self.next += 1;
         self.numbers.clear();
         self.unlisted = true;

@@ -102,10 +102,13 @@ impl Orphan {
         &self.folder
     }
 
+    pub(super) fn path(&self, kind: Kind, number: u64) -> PathBuf {
+        self.folder.join(Shelf::name(kind, number))
+    }
+
     /// Whether this version can read it.
     pub(super) fn is_readable(&self) -> bool {
-        let path = |(kind, number): &(Kind, u64)| self.folder.join(Shelf::name(*kind, *number));
-        self.files.iter().all(|file| match segment::open(&path(file)) {
+        self.files.iter().all(|(kind, number)| match segment::open(&self.path(*kind, *number)) {
             Ok(_) => true,
             Err(error) => {
                 log::warn!("a spool without an owner is left alone: {}", Chain(&error));
@@ -116,18 +119,14 @@ impl Orphan {
 
     /// Moves a file to another slot, under another number there. Its marks are there before it is.
     pub(super) fn hand_over(&self, kind: Kind, number: u64, to: &Slot, as_: u64) -> io::Result<()> {
-        let from = self.folder.join(Shelf::name(kind, number));
+        let from = self.path(kind, number);
         let to = to.folder.join(Shelf::name(kind, as_));
-        let (marks, new_marks) = (segment::marks_path(&from), segment::marks_path(&to));
-        match fs::hard_link(&marks, &new_marks) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        fs::rename(&from, &to)?;
-        match fs::remove_file(&marks) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        let moved = segment::pass_marks(&from, &to).and_then(|()| fs::rename(&from, &to));
+        // Marks without a file mean nothing. If these cannot be removed, whoever looks at the slot next does, or the
+        // file that gets their number.
+        let left = if moved.is_ok() { from } else { to };
+        let _ = segment::remove_marks(&left);
+        moved
     }
 }
 
@@ -179,4 +178,54 @@ fn files(folder: &Path) -> io::Result<Vec<(Kind, u64)>> {
         }
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What one that is gone has left: a file with marks.
+    fn orphan(root: &Path) -> (Orphan, PathBuf) {
+        let dead = Slot::take(root, SpoolSync::Never).unwrap();
+        let path = dead.folder.join(Shelf::name(Kind::Meter, 7));
+        fs::write(&path, "records").unwrap();
+        segment::mark_anew(&path, &[1, 2]).unwrap();
+        let folder = dead.folder.clone();
+        drop(dead);
+        let lock = lock(&folder).unwrap().unwrap();
+        (Orphan { files: vec![(Kind::Meter, 7)], folder, _lock: lock }, path)
+    }
+
+    #[test]
+    fn a_takeover_that_fails_leaves_nothing_and_the_next_one_is_none_the_worse() {
+        let root = tempfile::tempdir().unwrap();
+        let (orphan, from) = orphan(root.path());
+        let slot = Slot::take(root.path(), SpoolSync::Never).unwrap();
+        let to = slot.folder.join(Shelf::name(Kind::Meter, 1));
+        // In the way of the file, not of its marks.
+        fs::create_dir(&to).unwrap();
+        orphan.hand_over(Kind::Meter, 7, &slot, 1).unwrap_err();
+        assert!(!segment::marks_path(&to).exists());
+        assert_eq!(segment::marks(&from).unwrap().runs, [(1, 2)], "all is where it was");
+        fs::remove_dir(&to).unwrap();
+        // As if they could not be removed then.
+        segment::mark_anew(&to, &[5]).unwrap();
+        orphan.hand_over(Kind::Meter, 7, &slot, 1).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"records");
+        assert_eq!(segment::marks(&to).unwrap().runs, [(1, 2)]);
+        assert!(!from.exists() && !segment::marks_path(&from).exists());
+    }
+
+    /// `/dev/shm` is another file system than that of the folder, so that no link leads from one to the other.
+    #[test]
+    fn marks_are_copied_where_there_are_no_links() {
+        let (one, other) =
+            (tempfile::tempdir().unwrap(), tempfile::tempdir_in("/dev/shm").unwrap());
+        let (from, to) = (one.path().join("a.log"), other.path().join("b.log"));
+        segment::mark_anew(&from, &[1, 2]).unwrap();
+        let link = other.path().join("link");
+        assert!(fs::hard_link(segment::marks_path(&from), link).is_err(), "the test is one");
+        segment::pass_marks(&from, &to).unwrap();
+        assert_eq!(segment::marks(&to).unwrap().runs, [(1, 2)]);
+    }
 }

@@ -21,7 +21,7 @@ use super::lanes::Lanes;
 use super::segment::sync_folder;
 use super::shelf::{Place, Shelf};
 use super::slot::{Orphan, Slot};
-use super::{Command, Entry, Gauge, Opened};
+use super::{Command, Entry, Exposed, Gauge, Opened};
 use crate::config::{SpoolSettings, SpoolSync};
 use crate::error::Chain;
 use crate::protocol::Kind;
@@ -45,6 +45,7 @@ pub(super) struct Worker {
     shared: Weak<Shared>,
     orders: Receiver<Command>,
     gauge: Arc<Gauge>,
+    exposed: Arc<Exposed>,
     lanes: Lanes,
     /// Who waits for records that are only on disk.
     tickets: HashMap<(Kind, Place), Arc<Ticket>>,
@@ -56,6 +57,8 @@ pub(super) struct Worker {
     refused: bool,
     /// Marks cannot be written.
     unmarked: bool,
+    /// When a shelf is read again that could not be.
+    unread: Vec<Option<Instant>>,
     /// When writing is tried again after a failure.
     retry: Option<Instant>,
     full: bool,
@@ -94,6 +97,7 @@ impl Worker {
         shared: Weak<Shared>,
         orders: Receiver<Command>,
         gauge: Arc<Gauge>,
+        exposed: Arc<Exposed>,
     ) -> Self {
         let Opened { settings, slot, shelves, .. } = opened;
         let begun = Instant::now();
@@ -108,12 +112,14 @@ impl Worker {
             shared,
             orders,
             gauge,
+            exposed,
             lanes: Lanes::default(),
             tickets: HashMap::new(),
             answers: Vec::new(),
             counted: vec![None; Kind::ALL.len()],
             refused: false,
             unmarked: false,
+            unread: vec![None; Kind::ALL.len()],
             retry: None,
             full: false,
             synced: begun,
@@ -210,7 +216,7 @@ impl Worker {
             self.tended = Instant::now();
             let cutoff = self.cutoff();
             for at in 0..self.shelves.len() {
-                while cutoff > 0 && self.shelves[at].has_expired(cutoff) {
+                while cutoff > 0 && !self.rests(at) && self.shelves[at].has_expired(cutoff) {
                     if !self.read(uplink, at, cutoff) {
                         break;
                     }
@@ -230,19 +236,24 @@ impl Worker {
             self.origins += 1;
             let mut found = 0;
             for (kind, number) in orphan.files().iter().copied() {
+                // While it is where it was: what cannot be read now is tried again there.
+                let file = match Shelf::survey(&orphan.path(kind, number), self.origins) {
+                    Ok(Some(file)) => file,
+                    Ok(None) => continue,
+                    Err(error) => {
+                        log::warn!("{}", Chain(&error));
+                        break;
+                    }
+                };
                 let shelf = &mut self.shelves[kind.index()];
                 let new = shelf.next_number();
                 if let Err(error) = orphan.hand_over(kind, number, &self.slot, new) {
                     log::warn!("{}: {error}", orphan.folder().display());
                     break;
                 }
-                match shelf.take_over(new, self.origins) {
-                    Ok(records) => {
-                        uplink.0.ledger.recover(kind, records);
-                        found += records;
-                    }
-                    Err(error) => log::warn!("{}", Chain(&error)),
-                }
+                let records = shelf.receive(file, new);
+                uplink.0.ledger.recover(kind, records);
+                found += records;
             }
             self.list(&orphan);
             log::info!("{found} records taken over from {}", orphan.folder().display());

@@ -4,11 +4,12 @@
 //! in a context point into it for as long as they live; so a context that may make any lives for
 //! ever. A [`Draft`] makes none, and can be thrown away.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_long, c_uint, c_void};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_long, c_uint, c_void};
 use std::fmt;
 use std::ops::Deref;
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 use std::sync::{Mutex, PoisonError};
 
@@ -61,6 +62,13 @@ mod raw {
     pub(super) enum EvpRandCtx {}
     pub(super) enum EvpRand {}
 
+    /// `OSSL_DISPATCH`; a list of them ends with the number 0.
+    #[repr(C)]
+    pub(super) struct Dispatch {
+        pub(super) number: c_int,
+        pub(super) function: Option<unsafe extern "C" fn()>,
+    }
+
     pub(super) type EachProvider =
         unsafe extern "C" fn(provider: *mut ffi::OSSL_PROVIDER, data: *mut c_void) -> c_int;
 
@@ -75,6 +83,9 @@ mod raw {
             params: *mut ffi::OSSL_PARAM,
         ) -> c_int;
         pub(super) fn OSSL_PROVIDER_get0_name(prov: *const ffi::OSSL_PROVIDER) -> *const c_char;
+        pub(super) fn OSSL_PROVIDER_get0_dispatch(
+            prov: *const ffi::OSSL_PROVIDER,
+        ) -> *const Dispatch;
         pub(super) fn OSSL_PROVIDER_do_all(
             ctx: *mut ffi::OSSL_LIB_CTX,
             each: Option<EachProvider>,
@@ -277,6 +288,22 @@ impl Context {
             }
         });
         passed.unwrap_or(false)
+    }
+
+    /// The file that the code of an active provider came from, by the name that it was opened by
+    /// (`OSSL_PROVIDER_get0_dispatch(3)`, `dladdr(3)`): whatever a configuration says, this is what was
+    /// loaded. `None` where that cannot be told.
+    pub fn module(&self, provider: &str) -> Option<PathBuf> {
+        let mut found = None;
+        self.each(&mut |candidate| {
+            // SAFETY: a live provider, whose name is NUL-terminated.
+            let name = unsafe { CStr::from_ptr(raw::OSSL_PROVIDER_get0_name(candidate)) };
+            if name.to_bytes() == provider.as_bytes() {
+                // SAFETY: the provider is live.
+                found = unsafe { file_of(candidate) };
+            }
+        });
+        found
     }
 
     /// Whether the default properties ask for FIPS; a string, not a proof
@@ -487,6 +514,26 @@ pub(crate) unsafe fn name_of(provider: *const ffi::OSSL_PROVIDER) -> Option<Stri
     // SAFETY: live, and its name is a NUL-terminated string that lives as long.
     let name = unsafe { CStr::from_ptr(raw::OSSL_PROVIDER_get0_name(provider)) };
     Some(name.to_string_lossy().into_owned())
+}
+
+/// # Safety
+///
+/// The provider is live.
+unsafe fn file_of(provider: *const ffi::OSSL_PROVIDER) -> Option<PathBuf> {
+    // SAFETY: the list belongs to the live provider and is static in its module. It has one entry at
+    // least, if only its end, which has no function.
+    let function = unsafe { raw::OSSL_PROVIDER_get0_dispatch(provider).as_ref()?.function? };
+    // SAFETY: plain integers and pointers, for which zeros are valid.
+    let mut about: libc::Dl_info = unsafe { std::mem::zeroed() };
+    // SAFETY: any address may be asked about; `about` outlives the call. The name is NUL-terminated and
+    // lives as long as the module, which the provider holds, and is copied.
+    unsafe {
+        let address = function as *const c_void;
+        if libc::dladdr(address, &raw mut about) == 0 || about.dli_fname.is_null() {
+            return None;
+        }
+        Some(OsStr::from_bytes(CStr::from_ptr(about.dli_fname).to_bytes()).into())
+    }
 }
 
 /// # Safety

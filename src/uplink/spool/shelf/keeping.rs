@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use super::place::{Cursor, Segment};
 use super::{Place, Refusal, Shelf, WORTH_REMOVING};
@@ -218,16 +219,20 @@ impl Shelf {
         }
     }
 
-    /// Removes a file and then its marks. What cannot be removed is found at the next start.
     pub(super) fn remove(&mut self, number: u64) {
-        let path = self.path(number);
         self.unlisted = true;
-        for path in [&path, &segment::marks_path(&path)] {
-            if let Err(error) = fs::remove_file(path)
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                log::warn!("{}: {error}", path.display());
-            }
+        remove(&self.path(number));
+    }
+}
+
+/// Removes a file and then its marks. What cannot be removed is found at the next start, with its marks.
+pub(super) fn remove(path: &Path) {
+    for path in [path, &segment::marks_path(path)] {
+        if let Err(error) = fs::remove_file(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            log::warn!("{}: {error}", path.display());
+            return;
         }
     }
 }

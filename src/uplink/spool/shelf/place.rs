@@ -5,8 +5,10 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rustix::io::Errno;
 
 use super::Shelf;
 use crate::error::Result;
@@ -68,7 +70,21 @@ pub(super) struct Cursor {
     pub(super) frame: Bytes,
     /// When that was written.
     pub(super) time: u64,
+    /// Since when the file cannot be read.
+    pub(super) failing: Option<Instant>,
 }
+
+/// Why there is no next frame.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// What stands there is none, and never will be.
+    Torn,
+    /// It cannot be read now; later it may.
+    Failed(io::Error),
+}
+
+/// A file that cannot be read for longer than this is damaged, unless it is the process that lacks something.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 // === impl Segment ===
 
@@ -212,16 +228,17 @@ impl Cursor {
             file: None,
             frame: Bytes::new(),
             time: 0,
+            failing: None,
         }
     }
 
-    /// Reads the next frame; `false` if there is none.
+    /// Reads the next frame; `false` if there is none. It stays where it is when that fails.
     pub(super) fn turn(
         &mut self,
         folder: &Path,
         kind: Kind,
         segment: &Segment,
-    ) -> Result<bool, ()> {
+    ) -> Result<bool, Trouble> {
         let mut read = || {
             let file = match &self.file {
                 Some(file) => file,
@@ -229,15 +246,32 @@ impl Cursor {
             };
             segment::frame(file, self.at, segment.len)
         };
-        match read() {
-            Ok(Frame::Whole(mut frame, next)) => {
-                self.time = codec::time(&mut frame).map_err(|codec::Garbled| ())?;
+        let frame = read().map_err(|error| self.trouble(error))?;
+        self.failing = None;
+        match frame {
+            Frame::Whole(mut frame, next) => {
+                self.time = codec::time(&mut frame).map_err(|codec::Garbled| Trouble::Torn)?;
                 self.frame = frame;
                 self.at = next;
                 Ok(true)
             }
-            Ok(Frame::End) => Ok(false),
-            Ok(Frame::Torn) | Err(_) => Err(()),
+            Frame::End => Ok(false),
+            Frame::Torn => Err(Trouble::Torn),
+        }
+    }
+
+    fn trouble(&mut self, error: io::Error) -> Trouble {
+        self.file = None;
+        let lacking = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+        if Errno::from_io_error(&error).is_some_and(|errno| lacking.contains(&errno)) {
+            return Trouble::Failed(error);
+        }
+        let since = *self.failing.get_or_insert_with(Instant::now);
+        match error.kind() {
+            // It is shorter than what was written.
+            io::ErrorKind::UnexpectedEof => Trouble::Torn,
+            _ if since.elapsed() >= PATIENCE => Trouble::Torn,
+            _ => Trouble::Failed(error),
         }
     }
 }

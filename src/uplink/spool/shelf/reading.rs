@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::place::Cursor;
+use super::place::{Cursor, Trouble};
 use super::{Place, Read, Shelf};
 use crate::uplink::spool::codec::{self, Item};
 
@@ -29,7 +29,8 @@ impl Shelf {
                 Ok(None) => match cursor.turn(&self.folder, self.kind, &self.segments[at]) {
                     Ok(true) => continue,
                     Ok(false) => Err(Stop::End),
-                    Err(()) => Err(Stop::Damaged),
+                    Err(Trouble::Torn) => Err(Stop::Damaged),
+                    Err(Trouble::Failed(error)) => return Read::Failed(error),
                 },
                 Err(codec::Garbled) => Err(Stop::Damaged),
             };

@@ -1,8 +1,12 @@
 //! From disk to memory: while there is room, in the order of each kind, no faster than allowed.
 
+use std::io;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::writing::RETRY;
 use super::{SHORT_TICK, Worker};
+use crate::error::{Chain, Code, Error};
 use crate::uplink::Uplink;
 use crate::uplink::lane::Record;
 use crate::uplink::ledger::Amount;
@@ -31,9 +35,13 @@ impl Worker {
         for at in 0..kinds {
             let at = (self.turn + at) % kinds;
             if !self.shelves[at].is_behind() {
+                self.legible(at, Ok(()));
                 continue;
             }
-            let wait = self.replay_kind(uplink, at, &mut stalled);
+            let wait = match self.rests(at) {
+                true => SHORT_TICK,
+                false => self.replay_kind(uplink, at, &mut stalled),
+            };
             left = Some(left.map_or(wait, |least: Duration| least.min(wait)));
         }
         uplink.0.ledger.set_stalled(stalled);
@@ -71,11 +79,14 @@ impl Worker {
         Duration::ZERO
     }
 
-    /// Reads one record or what else comes; `false` when the shelf is level.
+    /// Reads one record or what else comes; `false` when there is no more for now.
     pub(super) fn read(&mut self, uplink: &Uplink, at: usize, cutoff: u64) -> bool {
         let shelf = &mut self.shelves[at];
         let kind = shelf.kind();
-        match shelf.read(cutoff) {
+        let read = shelf.read(cutoff);
+        self.legible(at, if let Read::Failed(error) = &read { Err(error) } else { Ok(()) });
+        let shelf = &self.shelves[at];
+        match read {
             Read::Record { passport, stored, place, time } => {
                 self.rate.spend();
                 let origin = shelf.origin(place);
@@ -90,9 +101,33 @@ impl Worker {
             Read::Gone(origin) => self.lanes.end_all_of(origin),
             Read::Damaged(records) => self.damaged(uplink, kind, records),
             Read::Expired(records) => self.expired(uplink, kind, records),
-            Read::Level => return false,
+            Read::Level | Read::Failed(_) => return false,
         }
         true
+    }
+
+    /// Takes note of whether a shelf can be read.
+    fn legible(&mut self, at: usize, result: Result<(), &io::Error>) {
+        let retry = result.is_err().then(|| Instant::now() + RETRY);
+        if std::mem::replace(&mut self.unread[at], retry).is_some() == retry.is_some() {
+            return;
+        }
+        self.gauge.unread.store(self.unread.iter().any(Option::is_some), Ordering::Relaxed);
+        let name = self.shelves[at].kind().name();
+        match result {
+            Ok(()) => log::info!("the {name} records of the spool can be read again"),
+            Err(error) => {
+                let unread = Error::new(Code::SpoolUnreadable)
+                    .file(self.slot.folder())
+                    .because(io::Error::new(error.kind(), error.to_string()));
+                log::warn!("{}; its {name} records wait", Chain(&unread));
+            }
+        }
+    }
+
+    /// Whether a shelf could not be read a moment ago.
+    pub(super) fn rests(&self, at: usize) -> bool {
+        self.unread[at].is_some_and(|retry| retry > Instant::now())
     }
 
     /// Records written before this moment are too old.

@@ -12,7 +12,7 @@ use crate::uplink::lane::{Lane, Record};
 use crate::uplink::ledger::{Fate, Seat};
 use crate::uplink::parcel::Parcel;
 use crate::uplink::spool::segment::SYNCED;
-use crate::uplink::{Passport, UplinkSettings};
+use crate::uplink::{Level, Passport, UplinkSettings};
 
 const RECORDS: u64 = 12_000;
 
@@ -104,11 +104,12 @@ fn worker_of(folder: &std::path::Path, name: &str, sync: &str) -> (Worker, Uplin
     let loader = loader.set("collector.backend_service", "127.0.0.1:1");
     let opened = Opened::new(loader.load().unwrap().settings.spool.as_ref().unwrap()).unwrap();
     let (_, orders) = std::sync::mpsc::channel();
-    (Worker::new(opened, Weak::new(), orders, Arc::default()), uplink)
+    (Worker::new(opened, Weak::new(), orders, Arc::default(), Arc::default()), uplink)
 }
 
 /// Accepts so many metrics and hands them to the worker.
 fn submit(worker: &mut Worker, uplink: &Uplink, records: u64) {
+    worker.exposed.waiting.fetch_add(records, Ordering::Relaxed);
     let passport = Arc::new(Passport::new(find(METERS).unwrap()));
     for _ in 0..records {
         let id = uplink.0.ledger.try_admit(Kind::Meter, 3).unwrap().unwrap();
@@ -230,4 +231,106 @@ async fn the_disk_is_asked_for_the_names_of_slots_and_files() {
         uplink.abandon(LIMIT);
         other.abandon(LIMIT);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spool_that_cannot_be_read_waits_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut worker, uplink) = worker(folder.path(), "interval");
+    let at = Kind::Meter.index();
+    submit(&mut worker, &uplink, 10);
+    let items: Vec<Pending> = worker.pending[at].drain(..).collect();
+    worker.append(Kind::Meter, &items, true).unwrap();
+    worker.unwritten[at] = Amount::default();
+    uplink.0.ledger.release(Kind::Meter, Amount { records: 10, bytes: 30 });
+    let path = worker.slot.folder().join(Shelf::name(Kind::Meter, 1));
+    let (aside, unread) = (path.with_extension("aside"), |worker: &Worker| {
+        worker.gauge.unread.load(Ordering::Relaxed)
+    });
+    std::fs::rename(&path, &aside).unwrap();
+    worker.round(&uplink);
+    assert!(unread(&worker) && worker.rests(at));
+    let books = uplink.books().total;
+    assert_eq!((books.pending, books.dropped.damaged), (10, 0));
+    // After a second it is tried again.
+    std::fs::rename(&aside, &path).unwrap();
+    worker.unread[at] = Some(Instant::now());
+    worker.round(&uplink);
+    assert!(!unread(&worker));
+    assert!(!worker.shelves[at].is_behind(), "all have been read");
+    assert_eq!(only_lane(&uplink).unwrap().waiting().records, 10);
+    uplink.abandon(LIMIT);
+}
+
+/// A file of an owner that is gone stays there until it can be read, and is found again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_owner_left_is_taken_over_when_it_can_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut dead, uplink) = worker(folder.path(), "interval");
+    submit(&mut dead, &uplink, 10);
+    dead.round(&uplink);
+    dead.done[Kind::Meter.index()] = (0..4).map(|index| Place { segment: 1, index }).collect();
+    dead.settle();
+    let marks = dead.slot.folder().join(Shelf::name(Kind::Meter, 1)).with_extension("done");
+    let (mut living, other) = worker_of(folder.path(), "other", "interval");
+    drop(dead);
+    let aside = marks.with_extension("aside");
+    std::fs::rename(&marks, &aside).unwrap();
+    std::fs::create_dir(&marks).unwrap();
+    living.adopt(&other);
+    assert_eq!(other.books().total.recovered, 0);
+    assert!(marks.with_extension("log").exists(), "where it was");
+    std::fs::remove_dir(&marks).unwrap();
+    std::fs::rename(&aside, &marks).unwrap();
+    living.adopt(&other);
+    assert_eq!(other.books().total.recovered, 6, "the others have been sent");
+    uplink.abandon(LIMIT);
+    other.abandon(LIMIT);
+}
+
+/// They are not written later either: a disk that takes others again does not make them safe.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_disk_has_passed_by_is_not_durable_until_it_is_delivered() {
+    let folder = tempfile::tempdir().unwrap();
+    let uplink = uplink(folder.path());
+    let mut reporter = uplink.reporter(Passport::new(find(METERS).unwrap()));
+    let mut report = || {
+        reporter
+            .try_report(Message { compressed: false, data: Bytes::from_static(b"abc") })
+            .unwrap()
+    };
+    let limit = Duration::from_secs(30);
+    // In the way of the first file.
+    let path = folder.path().join("slot-000").join(Shelf::name(Kind::Meter, 1));
+    std::fs::create_dir(&path).unwrap();
+    (0..100).for_each(|_| report());
+    assert_eq!(uplink.flush_to(Level::Durable, limit).await, 100);
+    std::fs::remove_dir(&path).unwrap();
+    let take = || {
+        let mut parcels = Vec::new();
+        if let Some(lane) = only_lane(&uplink) {
+            lane.take(1, None, |parcel| {
+                parcels.push(parcel);
+                Some(1)
+            });
+        }
+        parcels
+    };
+    let deliver = |parcels: &[Parcel]| {
+        uplink.settle(Kind::Meter, parcels, Seat::Queued, Fate::Acknowledged);
+    };
+    let passed_by = take();
+    assert_eq!(passed_by.len(), 100);
+    let (begun, mut left) = (Instant::now(), 100);
+    while uplink.spool().unwrap().failing {
+        assert!(begun.elapsed() < limit, "the disk can be written");
+        deliver(&take());
+        report();
+        left = uplink.flush_to(Level::Durable, limit).await;
+    }
+    assert_eq!(left, 100);
+    assert_eq!(uplink.books().total.durable, 1, "the last one");
+    deliver(&passed_by);
+    assert_eq!(uplink.flush_to(Level::Durable, limit).await, 0);
+    uplink.abandon(LIMIT);
 }

@@ -32,7 +32,7 @@ enum Trouble {
 }
 
 /// How often a disk that failed is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 impl Worker {
     pub(super) fn write(&mut self, uplink: &Uplink) {
@@ -177,6 +177,9 @@ impl Worker {
                             }
                         }
                         None => {
+                            if here.is_none() {
+                                self.exposed.passed_by.fetch_add(1, Ordering::Relaxed);
+                            }
                             entry.record.place = here;
                             entry.record.id = id;
                             id += 1;
@@ -190,6 +193,7 @@ impl Worker {
                             );
                         }
                     }
+                    self.exposed.waiting.fetch_sub(1, Ordering::Relaxed);
                 }
                 Pending::End(_) if behind => {}
                 Pending::End(stream) => self.lanes.end(stream),
@@ -273,6 +277,8 @@ impl Worker {
             log::warn!("{}; they are sent, and do not count as safe until then", Chain(&refused));
         }
         self.gauge.failing.store(true, Ordering::Relaxed);
+        // Whoever waits is told next.
+        self.measure();
     }
 
     pub(super) fn failed(&mut self, error: &io::Error) {

@@ -278,3 +278,114 @@ fn a_folder_that_cannot_be_synced_puts_its_new_files_in_doubt() {
     assert!(shelf.sync() && shelf.refusal().is_none());
     assert_eq!((shelf.durable(), shelf.doubtful()), (15, 5));
 }
+
+/// Puts a folder in the place of a file, which can be opened and not be read; called again, the file in its place.
+fn swap(path: &Path) {
+    let aside = path.with_extension("aside");
+    if aside.exists() {
+        fs::remove_dir(path).unwrap();
+        fs::rename(&aside, path).unwrap();
+    } else {
+        fs::rename(path, &aside).unwrap();
+        fs::create_dir(path).unwrap();
+    }
+}
+
+#[test]
+fn a_read_that_fails_for_the_moment_costs_no_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shelf = Shelf::new(Kind::Trace, folder.path(), SpoolSync::Interval);
+    write(&mut shelf, 0..10, true);
+    shelf.seal();
+    write(&mut shelf, 10..20, true);
+    let first = folder.path().join(Shelf::name(Kind::Trace, 1));
+    swap(&first);
+    for _ in 0..3 {
+        assert!(matches!(shelf.read(0), Read::Failed(_)));
+    }
+    assert_eq!((shelf.durable(), shelf.files()), (20, 2));
+    swap(&first);
+    assert_eq!(read(&mut shelf), (0..20).collect::<Vec<u32>>());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_for_long_is_damaged_and_one_that_is_damaged_is_so_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shelf = Shelf::new(Kind::Trace, folder.path(), SpoolSync::Interval);
+    for file in 0..3 {
+        write(&mut shelf, file * 10..file * 10 + 10, true);
+        shelf.seal();
+    }
+    let path = |number| folder.path().join(Shelf::name(Kind::Trace, number));
+    swap(&path(1));
+    assert!(matches!(shelf.read(0), Read::Failed(_)));
+    let since = std::time::Instant::now().checked_sub(place::PATIENCE).unwrap();
+    shelf.cursor.as_mut().unwrap().failing = Some(since);
+    assert!(matches!(shelf.read(0), Read::Damaged(10)));
+    // A byte of its only frame, and one that ends too early.
+    let mut bytes = fs::read(path(2)).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(path(2), bytes).unwrap();
+    assert!(matches!(shelf.read(0), Read::Damaged(10)));
+    fs::File::options().write(true).open(path(3)).unwrap().set_len(HEAD + 12).unwrap();
+    assert!(matches!(shelf.read(0), Read::Damaged(10)));
+    assert!(matches!(shelf.read(0), Read::Level));
+}
+
+/// Taken for none, they would be sent twice.
+#[test]
+fn a_file_whose_marks_cannot_be_read_is_not_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut dead = Shelf::new(Kind::Meter, folder.path(), SpoolSync::Interval);
+    let place = write(&mut dead, 0..10, false);
+    settle(&mut dead, (0..4).map(|index| Place { index, ..place }));
+    drop(dead);
+    let marks = segment::marks_path(&folder.path().join(Shelf::name(Kind::Meter, 1)));
+    swap(&marks);
+    let mut shelf = Shelf::new(Kind::Meter, folder.path(), SpoolSync::Interval);
+    assert_eq!(shelf.take_over(1, 1).unwrap_err().code(), Code::SpoolUnusable);
+    swap(&marks);
+    assert_eq!(shelf.take_over(1, 1).unwrap(), 6);
+}
+
+#[test]
+fn a_file_that_cannot_be_removed_keeps_its_marks() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shelf = Shelf::new(Kind::Meter, folder.path(), SpoolSync::Interval);
+    let paths: Vec<PathBuf> =
+        (1..3).map(|file| folder.path().join(Shelf::name(Kind::Meter, file))).collect();
+    for path in &paths {
+        let place = write(&mut shelf, 0..10, false);
+        shelf.seal();
+        if *path == paths[0] {
+            swap(path);
+        }
+        settle(&mut shelf, (0..10).map(|index| Place { index, ..place }));
+    }
+    swap(&paths[0]);
+    assert_eq!(shelf.files(), 0);
+    assert!(!paths[1].exists() && !segment::marks_path(&paths[1]).exists());
+    assert_eq!(reopen(folder.path()).1, 0, "none of them comes back");
+}
+
+#[test]
+fn marks_that_a_failed_takeover_left_do_not_count_for_a_new_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(Shelf::name(Kind::Meter, 1));
+    segment::mark_anew(&path, &(0..10).collect::<Vec<u32>>()).unwrap();
+    write(&mut Shelf::new(Kind::Meter, folder.path(), SpoolSync::Interval), 0..10, false);
+    assert_eq!(reopen(folder.path()).1, 10);
+}
+
+#[test]
+fn a_file_that_is_in_the_way_is_left_alone_and_passed_by() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(Shelf::name(Kind::Meter, 1));
+    fs::write(&path, "of somebody").unwrap();
+    let mut shelf = Shelf::new(Kind::Meter, folder.path(), SpoolSync::Interval);
+    let (passport, stored) = (passport(), stored(1));
+    let lines = [Line::Record { passport: &passport, stored }];
+    assert!(shelf.append(&lines, 1, LARGE, false).is_err());
+    assert_eq!(shelf.append(&lines, 1, LARGE, false).unwrap().segment, 2);
+    assert_eq!(fs::read(&path).unwrap(), b"of somebody");
+}
