@@ -307,10 +307,14 @@ impl Agent {
         let (uplink, works) = (live.uplink.clone(), live.works.clone());
         // The threads that are to end cannot wait for their own end. A host may exit as soon as it
         // has its answer, and take down an OpenSSL that they still use.
-        let (hand_over, handed) = mpsc::channel::<(Option<Engine>, oneshot::Sender<u64>, u64)>();
+        let (hand_over, handed) = mpsc::channel::<(Option<Engine>, oneshot::Sender<u64>)>();
+        let begun = Instant::now();
+        let rest = move || limit.saturating_sub(begun.elapsed());
+        let given_up = uplink.clone();
         let end = move || {
             // An error: the agent was dropped meanwhile, and its engine with it.
-            let Ok((engine, tell, left)) = handed.recv() else { return };
+            let Ok((engine, tell)) = handed.recv() else { return };
+            let left = given_up.abandon(rest());
             if let Some(engine) = engine {
                 engine.stop(Duration::ZERO);
             }
@@ -319,23 +323,23 @@ impl Agent {
         };
         let end = std::thread::Builder::new().name("skytls-end".to_owned()).spawn(end);
         live.handle.spawn(async move {
-            let left = wind_up(duties, uplink, limit).await;
+            wind_up(duties, &uplink, limit).await;
             if let Err(error) = end {
                 log::warn!("the engine's threads end with the agent, and not before: {error}");
-                let _ = tell.send(left);
+                let _ = tell.send(uplink.abandon(rest()));
                 return;
             }
             let engine = works.lock().unwrap_or_else(PoisonError::into_inner).engine.take();
-            let _ = hand_over.send((engine, tell, left));
+            let _ = hand_over.send((engine, tell));
         });
         Pending::new(answer, live.uplink.clone())
     }
 
     /// As [`shutdown`](Self::shutdown), in two steps for a host that needs the threads to have ended before
     /// it goes on. `deliver` is given a task that delivers what is queued, and has to see it through, or
-    /// to lose patience. `end` is given the end of the engine on this thread, see [`Engine::stop`]; if it
-    /// does not call it, since the process is ending, the engine is left as it is. Says how many records
-    /// are lost.
+    /// to lose patience. Then the spool is written, which takes no OpenSSL and may take a disk's time. `end` is
+    /// given the end of the engine on this thread, see [`Engine::stop`]; if it does not call it, since the process
+    /// is ending, the engine is left as it is. Says how many records are lost.
     pub fn end(
         &self,
         limit: Duration,
@@ -344,16 +348,18 @@ impl Agent {
     ) -> u64 {
         let Ok(live) = self.live() else { return 0 };
         live.closed.store(true, Ordering::Relaxed);
+        let begun = Instant::now();
         let duties = live.works().duties.take();
         if let Some(duties) = duties
             && !limit.is_zero()
         {
             let uplink = live.uplink.clone();
             let task = async move {
-                wind_up(duties, uplink, limit).await;
+                wind_up(duties, &uplink, limit).await;
             };
             deliver(&live.handle, Box::pin(task));
         }
+        live.uplink.abandon(limit.saturating_sub(begun.elapsed()));
         let mut engine = live.works().engine.take();
         end(&mut || {
             if let Some(engine) = engine.take() {
@@ -476,13 +482,11 @@ impl Content<'_> {
     }
 }
 
-/// Delivers what is queued, then what the duties have to say at the end; the rest is given up. Says how many
-/// records that were.
-async fn wind_up(duties: Duties, uplink: Uplink, limit: Duration) -> u64 {
+/// Delivers what is queued, then what the duties have to say at the end.
+async fn wind_up(duties: Duties, uplink: &Uplink, limit: Duration) {
     let begun = Instant::now();
     duties.stop(limit).await;
     uplink.flush(limit.saturating_sub(begun.elapsed())).await;
-    uplink.abandon()
 }
 
 /// Reports one message that is a stream by itself.

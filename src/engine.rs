@@ -5,7 +5,7 @@
 
 mod material;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -119,15 +119,16 @@ impl Engine {
     }
 
     /// Delivers what is pending, at most for `limit`, then stops; says how many records were left
-    /// and so lost: what is in the spool is not. Blocks; must not be called from a task of this
-    /// engine.
+    /// and so lost: what is in the spool is not. Blocks, by up to half a second more if the spool's disk, and then
+    /// a thread of the engine does not answer; must not be called from a task of this engine.
     pub fn stop(mut self, limit: Duration) -> u64 {
+        let begun = Instant::now();
         // Entering a runtime needs thread-local data, which is gone in handlers of `atexit`.
         if let Some(runtime) = self.threads.0.as_ref().filter(|_| !limit.is_zero()) {
             runtime.block_on(self.uplink.flush(limit));
         }
         self.transport.stop();
-        let left = self.uplink.abandon();
+        let left = self.uplink.abandon(limit.saturating_sub(begun.elapsed()));
         if let Some(runtime) = self.threads.0.take() {
             // A thread that is still at work when the process exits would use an OpenSSL that is being
             // taken down. Only a name that is being looked up, or a callback of the host, makes this last.

@@ -122,8 +122,8 @@ struct Shared {
 
 const STREAMS: usize = 100;
 
-/// How long the spool may take at the end to write what is in memory.
-const SPOOL_LIMIT: Duration = Duration::from_secs(5);
+/// What the spool gets at the end in any case to write what is in memory: a disk that works needs less.
+const SPOOL_GRACE: Duration = Duration::from_millis(250);
 
 // === impl UplinkSettings ===
 
@@ -250,10 +250,11 @@ impl Uplink {
     }
 
     /// Gives up on everything that is still queued; it is counted as dropped, unless it is in the
-    /// spool: that is written first, which may block for a moment. Says how many records are lost.
-    pub fn abandon(&self) -> u64 {
+    /// spool: that is written first, which blocks for `limit` or a quarter of a second, whichever is longer, if the
+    /// disk does not answer. Says how many records are lost. A second call does nothing, and does not wait.
+    pub fn abandon(&self, limit: Duration) -> u64 {
         if let Some(spool) = &self.0.spool {
-            spool.stop(SPOOL_LIMIT);
+            spool.stop(limit.max(SPOOL_GRACE));
         }
         self.0.ledger.abandon()
     }

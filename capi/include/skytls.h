@@ -26,8 +26,10 @@
  *            runs for what the backend orders. All block every signal.
  *
  * Waiting    Only skytls_agent_flush() and skytls_agent_stop() wait for the network, and both for a time
- *            that the caller sets. (A stop may take a quarter of a second longer, if a name is being
- *            looked up.) Reports wait for nobody.
+ *            that the caller sets. A stop may take longer by a quarter of a second for each of these: a
+ *            callback for the state blocks, the spool's disk does not answer, a name is being looked up or
+ *            another callback blocks. skytls_agent_free() of an agent that runs may wait for the latter
+ *            two. What a disk that does not answer has not taken is lost. Reports wait for nobody.
  *
  * Callbacks  for the state are called on the thread "skytls"; those for commands, profiling tasks and
  *            settings on one of the threads that look names up, one after the other, and may block, which
@@ -756,8 +758,8 @@ int skytls_after_fork_child(struct skytls_agent *agent,
                             struct skytls_error **err);
 
 /**
- * Frees an agent; NULL is nothing to free. One that runs is stopped first, without waiting for records. In a
- * child this frees the child's part and leaves the parent's alone. Nobody may use the agent meanwhile or
+ * Frees an agent; NULL is nothing to free. One that runs is stopped first, without waiting for the backend; its spool
+ * is written, at most for a quarter of a second. In a child this frees the child's part and leaves the parent's alone. Nobody may use the agent meanwhile or
  * after. From a callback it does nothing.
  */
 void skytls_agent_free(struct skytls_agent *agent);

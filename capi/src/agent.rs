@@ -294,8 +294,8 @@ pub unsafe extern "C" fn skytls_after_fork_child(
     unsafe { guard(err, body) }
 }
 
-/// Frees an agent; NULL is nothing to free. One that runs is stopped first, without waiting for records. In a
-/// child this frees the child's part and leaves the parent's alone. Nobody may use the agent meanwhile or
+/// Frees an agent; NULL is nothing to free. One that runs is stopped first, without waiting for the backend; its spool
+/// is written, at most for a quarter of a second. In a child this frees the child's part and leaves the parent's alone. Nobody may use the agent meanwhile or
 /// after. From a callback it does nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skytls_agent_free(agent: *mut skytls_agent) {

@@ -8,7 +8,8 @@
 //! - a name that is being looked up, on a thread of its own, is waited for: the C library's resolver has locks.
 //! - files of certificates and keys are loaded anew on another thread, inside OpenSSL: that is paused.
 //! - whatever a thread of the *host* does inside OpenSSL through us, it does when it is its turn, one at a time
-//!   ([`exclusively`]), and `prepare` waits for a turn, too. A turn may take long: files are read. What is known of
+//!   ([`exclusively`]), and `prepare` waits for a turn, too, unless the thread that forks has it: a module of
+//!   OpenSSL may start a program while a key is loaded. A turn may take long: files are read. What is known of
 //!   the threads has a lock of its own, which is held for moments, so that an exit need not wait for a turn.
 //! - the child does not touch what it has inherited. It counts up the generation, by which every handle
 //!   notices; there is no system call on the way of a record.
@@ -72,7 +73,8 @@ struct Held(UnsafeCell<Option<Halt>>);
 
 /// Everything has come to a halt, for a fork.
 struct Halt {
-    _turn: Turn,
+    /// `None`: the thread had its turn already, and keeps it after the fork, here and in the child.
+    _turn: Option<Turn>,
     registry: MutexGuard<'static, Registry>,
     still: Stillness,
     _paused: Pause,
@@ -82,7 +84,7 @@ struct Halt {
 #[must_use]
 pub(crate) struct Turn(#[expect(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
 
-// SAFETY: only the handlers use it, and all of them on the thread that forks, during its turn.
+// SAFETY: only the handlers use it, and all of them on the thread that forks, during a turn of that thread.
 unsafe impl Sync for Held {}
 
 static GENERATION: AtomicU64 = AtomicU64::new(1);
@@ -101,6 +103,8 @@ static ENDED: AtomicBool = AtomicBool::new(false);
 thread_local! {
     /// The engine whose thread this is; 0: none.
     static WORKER_OF: Cell<u64> = const { Cell::new(0) };
+    /// It is this thread's turn.
+    static HAS_TURN: Cell<bool> = const { Cell::new(false) };
 }
 
 /// How long a fork waits for a thread to stand still. It is reached only if a callback of the host blocks;
@@ -132,18 +136,21 @@ pub(crate) fn install() {
 /// Runs `body` while no fork can happen. Lines that it logs come out after it.
 pub(crate) fn exclusively<T>(body: impl FnOnce() -> T) -> T {
     keeping_back(|| {
-        let _turn = Turn(TURN.lock().unwrap_or_else(PoisonError::into_inner));
+        let _turn = Turn::wait();
         body()
     })
 }
 
-/// Waits for a turn, but not for longer than `limit`.
+/// Waits for a turn, but not for longer than `limit`; not at all if it is this thread's already.
 pub(crate) fn turn_within(limit: Duration) -> Option<Turn> {
+    if HAS_TURN.get() {
+        return None;
+    }
     let until = Instant::now() + limit;
     loop {
         match TURN.try_lock() {
-            Ok(turn) => return Some(Turn(turn)),
-            Err(TryLockError::Poisoned(poisoned)) => return Some(Turn(poisoned.into_inner())),
+            Ok(turn) => return Some(Turn::new(turn)),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(Turn::new(poisoned.into_inner())),
             Err(TryLockError::WouldBlock) if Instant::now() >= until => return None,
             Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
         }
@@ -214,7 +221,7 @@ fn lock() -> MutexGuard<'static, Registry> {
 
 extern "C" fn prepare() {
     guard_void(|| {
-        let _turn = Turn(TURN.lock().unwrap_or_else(PoisonError::into_inner));
+        let _turn = (!HAS_TURN.get()).then(Turn::wait);
         let registry = lock();
         let still = registry.stand_still(PATIENCE);
         let _paused = loads::pause(PATIENCE);
@@ -239,7 +246,7 @@ extern "C" fn child() {
         crate::log::after_fork();
         lookups::forget();
         loads::forget();
-        // SAFETY: the copy of the thread whose turn it is, and the only thread there is.
+        // SAFETY: the copy of the thread whose turn it is, and the only thread there is, see `Held`.
         let halt = unsafe { (*HELD.0.get()).take() };
         if let Some(Halt { _turn, mut registry, still, _paused }) = halt {
             let workers = mem::take(&mut registry.workers);
@@ -247,6 +254,25 @@ extern "C" fn child() {
             registry.still.push(still);
         }
     });
+}
+
+// === impl Turn ===
+
+impl Turn {
+    fn wait() -> Self {
+        Self::new(TURN.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn new(turn: MutexGuard<'static, ()>) -> Self {
+        HAS_TURN.set(true);
+        Self(turn)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        HAS_TURN.set(false);
+    }
 }
 
 // === impl Registry ===

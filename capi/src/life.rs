@@ -255,7 +255,8 @@ impl Running {
         let lost = self.agent.end(
             limit,
             |handle, delivery| wait::done(handle, delivery, limit),
-            // Ending connections means OpenSSL, here and on the engine's thread.
+            // Ending connections means OpenSSL, here and on the engine's thread. The spool was written before: a
+            // disk that hangs must not keep a fork waiting.
             |end| {
                 fork::exclusively(|| {
                     // At the end of the process its thread stands still, and OpenSSL may be gone.

@@ -84,6 +84,17 @@ fn a_callback_may_fork() {
 }
 
 #[test]
+fn the_thread_that_starts_an_agent_may_fork_meanwhile() {
+    let backend = Backend::start();
+    let program = Program::compile("tests/c/fork_within.c", &[]);
+    assert_eq!(program.run(&backend, &[]), "");
+    let arrived = backend.segments();
+    let mut texts: Vec<_> = arrived.keys().map(|bytes| String::from_utf8_lossy(bytes)).collect();
+    texts.sort();
+    assert_eq!(texts, ["of the child", "of the parent"]);
+}
+
+#[test]
 fn a_fork_as_soon_as_the_host_hears_of_a_start_finds_it_started() {
     // An authority that has expired is worth a line.
     let backend = Backend::start();

@@ -60,7 +60,7 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<()> {
     handle.block_on(signals.stop(&rotators));
     if handle.block_on(grace(settings.relay.shutdown_grace, &mut signals, &rotators)) {
         log::warn!("a second signal: stopping at once");
-        return finish(engine);
+        return finish(engine, Duration::ZERO);
     }
     if let Some(admin) = &admin {
         admin.stopping();
@@ -86,7 +86,10 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<()> {
     if impatient {
         log::warn!("a second signal: stopping at once");
     }
-    finish(engine)
+    // What the drain has left of its time is the disk's, to write what is in memory.
+    let rest =
+        if impatient { Duration::ZERO } else { deadline.saturating_duration_since(Instant::now()) };
+    finish(engine, rest)
 }
 
 fn announce(settings: &Settings, engine: &Engine) {
@@ -135,10 +138,10 @@ fn allow_open_files(connections: usize) {
     }
 }
 
-/// Stops and says what became of everything.
-fn finish(engine: Engine) -> Result<()> {
+/// Stops within `limit` and says what became of everything.
+fn finish(engine: Engine, limit: Duration) -> Result<()> {
     let uplink = engine.uplink().clone();
-    let left = engine.stop(Duration::ZERO);
+    let left = engine.stop(limit);
     let Snapshot { total, .. } = uplink.books();
     log::info!(
         "accepted {}, recovered {}, acknowledged {}, dropped {}, refused {}, possibly duplicated {}",

@@ -15,7 +15,7 @@ mod slot;
 mod worker;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -166,7 +166,13 @@ impl Spool {
         let worker = worker::Worker::new(opened, shared, orders, gauge, exposed);
         let thread = std::thread::Builder::new()
             .name("skytls-spool".into())
-            .spawn(move || worker.run())
+            // Answered last: whoever waits is told when all files are closed, too, which a disk may hold up.
+            .spawn(move || {
+                if let Some(answer) = worker.run() {
+                    // Whoever asked may have lost patience.
+                    let _ = answer.send(());
+                }
+            })
             .map_err(|error| Error::new(Code::Bug).found("no thread to be had").because(error))?;
         *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok(())
@@ -233,18 +239,22 @@ impl Spool {
         }
     }
 
-    /// Writes what is left, at most for `limit`. Blocks.
+    /// Writes what is left, at most for `limit`. Blocks; a second time it does nothing.
     pub(super) fn stop(&self, limit: Duration) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread else { return };
         let (answer, answered) = mpsc::channel();
         self.tell(Command::Stop(answer));
-        let in_time = answered.recv_timeout(limit).is_ok();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread.filter(|_| in_time) {
-            if thread.join().is_err() {
-                log::error!("the spool's thread has failed");
+        match answered.recv_timeout(limit) {
+            Err(RecvTimeoutError::Timeout) => {
+                log::warn!("the spool was not written within {limit:?}: the disk does not answer");
             }
-        } else {
-            log::warn!("the spool was not written within {limit:?}");
+            // Without an answer it has ended before, which is as good, or has failed.
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => {
+                if thread.join().is_err() {
+                    log::error!("the spool's thread has failed");
+                }
+            }
         }
     }
 

@@ -131,7 +131,8 @@ impl Worker {
         }
     }
 
-    pub(super) fn run(mut self) {
+    /// Works until it is stopped; says who is to be told that it has ended.
+    pub(super) fn run(mut self) -> Option<std::sync::mpsc::Sender<()>> {
         if let Some(shared) = self.shared.upgrade() {
             self.adopt(&Uplink(shared));
         }
@@ -155,7 +156,7 @@ impl Worker {
                 break;
             }
         }
-        self.end();
+        self.end()
     }
 
     /// Takes note of an order; says how many bytes of records came with it.
@@ -283,7 +284,7 @@ impl Worker {
     }
 
     /// Writes what is left, as far as that is possible.
-    fn end(mut self) {
+    fn end(mut self) -> Option<std::sync::mpsc::Sender<()>> {
         while let Ok(order) = self.orders.try_recv() {
             self.note(order);
         }
@@ -303,9 +304,7 @@ impl Worker {
             self.count(&Uplink(shared));
         }
         self.measure();
-        if let Some(answer) = self.stop.take() {
-            let _ = answer.send(());
-        }
+        self.stop.take()
     }
 
     /// The uplink is gone without a stop: what it had handed over is written all the same.

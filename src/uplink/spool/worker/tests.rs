@@ -16,6 +16,9 @@ use crate::uplink::{Level, Passport, UplinkSettings};
 
 const RECORDS: u64 = 12_000;
 
+/// What a disk may take to write it.
+const LIMIT: Duration = Duration::from_secs(30);
+
 /// With little memory, a spool, and a backend that is never there.
 fn uplink(folder: &std::path::Path) -> Uplink {
     let settings = Loader::new()
@@ -84,7 +87,7 @@ async fn records_come_into_their_lane_in_their_order_whichever_way_they_take() {
     reporting.await.unwrap();
     let books = uplink.books().total;
     assert_eq!((books.accepted, books.acknowledged, books.pending), (RECORDS, RECORDS, 0));
-    uplink.abandon();
+    uplink.abandon(LIMIT);
 }
 
 const METERS: &str = "/skywalking.v3.MeterReportService/collectBatch";
@@ -142,7 +145,7 @@ async fn what_cannot_be_marked_is_not_answered_as_marked() {
         assert!(!taken(&mut worker), "nor the next time, {sync}");
         std::fs::remove_dir(&marks).unwrap();
         assert!(taken(&mut worker), "{sync}");
-        uplink.abandon();
+        uplink.abandon(LIMIT);
     }
 }
 
@@ -171,7 +174,7 @@ async fn what_the_disk_refuses_shows_in_state_and_books_until_it_takes_something
     worker.round(&uplink);
     assert_eq!((durable(), state(&worker)), (4, (false, 15)));
     assert_eq!(uplink.books().total.pending, 22, "whatever becomes of the disk");
-    uplink.abandon();
+    uplink.abandon(LIMIT);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,7 +201,7 @@ async fn whoever_has_given_up_waiting_leaves_nothing_behind() {
     worker.write(&uplink);
     assert_eq!(worker.pending[at].len(), 2, "the record, and the one who still waits");
     drop(last);
-    uplink.abandon();
+    uplink.abandon(LIMIT);
 }
 
 /// The names of slots and files are lost with the power as well.
@@ -225,8 +228,8 @@ async fn the_disk_is_asked_for_the_names_of_slots_and_files() {
         for folder in [living.slot.folder(), &slot] {
             assert_eq!(folders.iter().any(|one| one == folder), asked, "{sync}: {folders:?}");
         }
-        uplink.abandon();
-        other.abandon();
+        uplink.abandon(LIMIT);
+        other.abandon(LIMIT);
     }
 }
 
@@ -256,7 +259,7 @@ async fn a_spool_that_cannot_be_read_waits_and_says_so() {
     assert!(!unread(&worker));
     assert!(!worker.shelves[at].is_behind(), "all have been read");
     assert_eq!(only_lane(&uplink).unwrap().waiting().records, 10);
-    uplink.abandon();
+    uplink.abandon(LIMIT);
 }
 
 /// A file of an owner that is gone stays there until it can be read, and is found again.
@@ -281,8 +284,8 @@ async fn what_an_owner_left_is_taken_over_when_it_can_be_read() {
     std::fs::rename(&aside, &marks).unwrap();
     living.adopt(&other);
     assert_eq!(other.books().total.recovered, 6, "the others have been sent");
-    uplink.abandon();
-    other.abandon();
+    uplink.abandon(LIMIT);
+    other.abandon(LIMIT);
 }
 
 /// They are not written later either: a disk that takes others again does not make them safe.
@@ -329,5 +332,5 @@ async fn what_the_disk_has_passed_by_is_not_durable_until_it_is_delivered() {
     assert_eq!(uplink.books().total.durable, 1, "the last one");
     deliver(&passed_by);
     assert_eq!(uplink.flush_to(Level::Durable, limit).await, 0);
-    uplink.abandon();
+    uplink.abandon(LIMIT);
 }
