@@ -6,9 +6,9 @@ use support::{Backend, Program};
 
 /// Runs one case of `disk.c`, and says how often the spool complained.
 fn complaints(case: &str) -> String {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
     let program = Program::compile("tests/c/disk.c", &[]);
-    program.run(&Backend::start(), &[case, folder.path().to_str().unwrap()])
+    program.run(&Backend::start(), &[case, folder.path().to_str().expect("a path of text")])
 }
 
 #[test]
