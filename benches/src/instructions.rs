@@ -46,10 +46,10 @@ struct Baseline {
 }
 
 /// How much more may be executed with the very same tools: scheduling decides how many records share a wake-up.
-/// Single counts of the library were up to 8 % apart.
-const TOLERANCE: f64 = 0.1;
+/// Medians were up to 9 % apart, by the load of the machine.
+const TOLERANCE: f64 = 0.25;
 /// With other tools.
-const LOOSE: f64 = 0.25;
+const LOOSE: f64 = 0.5;
 
 /// So often is each row counted, for the median.
 const ROUNDS: usize = 3;
@@ -234,9 +234,9 @@ mod tests {
             openssl: String::new(),
             rows: BTreeMap::from([("library".to_owned(), count)]),
         };
-        assert!(compare(&baseline("1", 109.0), &baseline("1", 100.0)).is_ok());
-        assert!(compare(&baseline("1", 111.0), &baseline("1", 100.0)).is_err());
-        assert!(compare(&baseline("2", 111.0), &baseline("1", 100.0)).is_ok());
-        assert!(compare(&baseline("2", 126.0), &baseline("1", 100.0)).is_err());
+        assert!(compare(&baseline("1", 124.0), &baseline("1", 100.0)).is_ok());
+        assert!(compare(&baseline("1", 126.0), &baseline("1", 100.0)).is_err());
+        assert!(compare(&baseline("2", 126.0), &baseline("1", 100.0)).is_ok());
+        assert!(compare(&baseline("2", 151.0), &baseline("1", 100.0)).is_err());
     }
 }
