@@ -21,9 +21,9 @@ fn a_report_makes_no_system_call_but_to_wake_the_engine_and_to_get_memory() {
                 panic!("{out}")
             };
             assert_eq!((total, refused), (u64::from(threads * reports), 0));
-            // After each pause of the threads, which are not in step.
-            let bursts = u64::from(threads * reports.div_ceil(1000));
-            assert!(wakes <= 2 * bursts + 10, "{out}");
+            // After each pause of the threads, and whenever the engine has caught up with them: on an idle machine
+            // three times in a thousand reports.
+            assert!(wakes <= total / 100, "{out}");
             // Once for a few runs of records, until as many as are on their way have come back.
             assert!(memory <= total / 50 && others == 0, "{out}");
             support::figures(&format!(
