@@ -56,6 +56,7 @@ pub use connection::Reach;
 pub use connector::Connector;
 pub(crate) use connector::{Direct, Routed};
 pub use service::Transport;
+pub(crate) use state::EVER;
 pub use state::{BackendState, BackendStatus, Ready, State, Upkeep};
 pub use stream::{Io, Negotiated};
 

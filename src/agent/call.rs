@@ -11,10 +11,10 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
-use super::rhythm::{EVER, Rhythm};
+use super::rhythm::Rhythm;
 use crate::error::{Code, Error, Result};
 use crate::protocol::v3::Commands;
-use crate::transport::Transport;
+use crate::transport::{EVER, Transport};
 use crate::uplink::Metadata;
 
 /// Makes calls; cloning shares the transport.

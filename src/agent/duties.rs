@@ -116,8 +116,8 @@ impl Duties {
         Self { voice, caller, uplink: uplink.clone(), tasks, reports: JoinSet::new() }
     }
 
-    /// Ends the duties: what is queued is delivered, as are reports on profiling tasks, and the shutdown event comes last, all within
-    /// `limit`. Without a link there is no event.
+    /// Ends the duties: what is queued is delivered, as are reports on profiling tasks, and the shutdown event
+    /// comes last, all within `limit`. Without a link there is no event.
     pub async fn stop(mut self, limit: Duration) {
         let begun = Instant::now();
         self.tasks.abort_all();

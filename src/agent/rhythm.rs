@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use crate::error::{Chain, Code, Error};
-use crate::transport::Transport;
+use crate::transport::{EVER, Transport};
 
 /// The times of one duty.
 #[derive(Debug)]
@@ -22,8 +22,6 @@ pub(super) struct Rhythm {
 
 /// The rest after a first failure; it doubles up to the period.
 const FIRST_REST: Duration = Duration::from_millis(500);
-/// As good as for ever, for what a host gives, and yet a time that can be added to another.
-pub(super) const EVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 // === impl Rhythm ===
 

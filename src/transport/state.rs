@@ -97,8 +97,8 @@ pub struct Upkeep {
     pub ping: Option<Duration>,
 }
 
-/// As good as for ever.
-pub(super) const EVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+/// As good as for ever, for what a host gives, and yet a time that can be added to another.
+pub(crate) const EVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// The state with what belongs to this room alone.
 #[derive(Debug, Clone)]
